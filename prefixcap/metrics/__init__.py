@@ -1,0 +1,1 @@
+"""Caption metrics; usable alone, without torch."""
