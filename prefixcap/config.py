@@ -1,0 +1,239 @@
+"""Frozen settings of models, decoding and training; read strictly from TOML recipes."""
+
+import tomllib
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from prefixcap.errors import InputError
+
+FORMAT_VERSION = 1
+ENCODER_KINDS = ("clip", "siglip", "dinov2", "clip_resnet", "resnet", "mobilenetv2")
+
+EncoderKind = Literal["clip", "siglip", "dinov2", "clip_resnet", "resnet", "mobilenetv2"]
+Stop = Literal["end", "word", "either"]
+S = TypeVar("S", bound=BaseModel)
+
+
+class Settings(BaseModel):
+    """Immutable settings; an unknown key or a wrong type is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class PreprocessConfig(Settings):
+    """How a photo becomes pixels; stored with the model so that training and inference agree.
+
+    `resize` "shortest" scales the shorter side to `resize_px` and cuts the centre `crop_px` square
+    (CLIP); "squash" scales both sides to `crop_px`. `mean` and `std` are RGB in 0..1.
+    """
+
+    crop_px: int = Field(224, ge=8)
+    resize_px: int = Field(224, ge=8)
+    resize: Literal["shortest", "squash"] = "shortest"
+    resample: Literal["bilinear", "bicubic"] = "bicubic"
+    mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)  # CLIP's
+    std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)  # CLIP's
+
+
+class ResNetConfig(Settings):
+    """Plain ResNet of basic blocks (He et al. 2016), the built-in model's encoder."""
+
+    stem_width: int = Field(32, ge=1)
+    widths: tuple[int, ...] = (48, 96, 192, 384)
+    depths: tuple[int, ...] = (2, 2, 2, 2)
+
+    @model_validator(mode="after")
+    def _same_number_of_stages(self) -> Self:
+        if len(self.widths) != len(self.depths):
+            raise ValueError(
+                f"{len(self.widths)} widths and {len(self.depths)} depths; give one of each a stage"
+            )
+        return self
+
+
+class EncoderConfig(Settings):
+    """Which frozen image encoder, and what is taken from it.
+
+    `name` is a hub name, a local folder or a weights file; it is empty where the encoder's weights
+    are stored with the model (`stored`). `normalize` divides each vector by its L2 norm.
+    """
+
+    kind: EncoderKind
+    name: str = ""
+    revision: str | None = None
+    output: Literal["pooled", "patches"] = "pooled"
+    normalize: bool = False
+    stored: bool = False
+    preprocess: PreprocessConfig | None = None  # None: what the encoder's own files say
+    resnet: ResNetConfig | None = None
+
+    @model_validator(mode="after")
+    def _has_a_source(self) -> Self:
+        if self.kind == "resnet" and self.resnet is None:
+            raise ValueError("an encoder of kind 'resnet' needs its [encoder.resnet] sizes")
+        return self
+
+
+class MapperConfig(Settings):
+    """Mapping network from an embedding to a prefix (ClipCap, sections 3.1 and 3.2).
+
+    `hidden_dim` None is the paper's half of prefix_length * lm_dim. `clip_length` is the number of
+    tokens that a pooled embedding is projected to before the transformer.
+    """
+
+    kind: Literal["mlp", "transformer", "linear"] = "transformer"
+    prefix_length: int = Field(10, ge=1, le=80)
+    clip_length: int = Field(10, ge=1, le=256)
+    layers: int = Field(8, ge=1)
+    heads: int = Field(8, ge=1)
+    hidden_dim: int | None = Field(None, ge=1)
+    dropout: float = Field(0.0, ge=0, lt=1)
+
+
+class LanguageModelConfig(Settings):
+    """Which causal language model: a hub name or folder (`name`), or sizes for a fresh GPT-2.
+
+    `frozen` keeps its weights; a frozen one is saved by name and revision unless `stored`.
+    """
+
+    name: str = ""
+    revision: str | None = None
+    frozen: bool = True
+    stored: bool = False
+    width: int = Field(256, ge=8)
+    layers: int = Field(4, ge=1)
+    heads: int = Field(4, ge=1)
+    positions: int = Field(128, ge=8)
+    vocabulary: int = Field(4000, ge=2)
+    dropout: float = Field(0.0, ge=0, lt=1)
+
+
+class DecodeOptions(Settings):
+    """How a caption is written.
+
+    `method` "greedy", "beam" or "sample"; None takes "beam" when `beam_size` is above 1, else
+    greedy. `order` "average" is the original ClipCap's beam (average log-probability at every step,
+    finished beams keep their slot); "sum" is the usual one (summed log-probability, finished
+    hypotheses kept apart, divided by length ** `length_penalty` at the end).
+    `stop` ends a caption at the end token, at `stop_word`, or at whichever comes first.
+    """
+
+    method: Literal["greedy", "beam", "sample"] | None = None
+    beam_size: int = Field(1, ge=1, le=256)
+    order: Literal["average", "sum"] = "average"
+    captions_per_image: int = Field(1, ge=1, le=256)
+    min_tokens: int = Field(0, ge=0)
+    max_tokens: int = Field(67, ge=1)  # the original's entry_length
+    length_penalty: float = 1.0
+    block_ngrams: int = Field(0, ge=0)  # 0: off; n: no n-gram of tokens twice in a caption
+    forced_words: str = ""  # the caption begins with these words
+    stop: Stop = "either"
+    stop_word: str = "."
+    temperature: float = Field(1.0, gt=0)
+    top_p: float = Field(1.0, gt=0, le=1)
+    top_k: int = Field(0, ge=0)  # 0: off
+    seed: int = 0
+
+    @property
+    def resolved_method(self) -> Literal["greedy", "beam", "sample"]:
+        """The method that runs, after the rule for None."""
+        return self.method or ("beam" if self.beam_size > 1 else "greedy")
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        if self.min_tokens > self.max_tokens:
+            raise ValueError(f"min_tokens {self.min_tokens} is above max_tokens {self.max_tokens}")
+        if self.method in ("greedy", "sample") and self.beam_size > 1:
+            raise ValueError(f"beam_size {self.beam_size} contradicts method {self.method!r}")
+        if self.resolved_method == "beam" and self.captions_per_image > self.beam_size:
+            raise ValueError(
+                f"{self.captions_per_image} captions per image need a beam at least as wide, "
+                f"found beam_size {self.beam_size}"
+            )
+        if self.resolved_method == "greedy" and self.captions_per_image > 1:
+            raise ValueError("greedy decoding gives one caption; use a beam or method 'sample'")
+        return self
+
+
+class ModelConfig(Settings):
+    """Everything `config.json` of a saved model holds, beside its format version."""
+
+    encoder: EncoderConfig
+    embedding_dim: int = Field(ge=1)
+    mapper: MapperConfig
+    language_model: LanguageModelConfig
+    end_token: bool = True  # False: the original's convention, no end token was trained
+    decoding: DecodeOptions = DecodeOptions()
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Tables of a TOML file.
+
+    Raises:
+        InputError: the file is missing, unreadable or not TOML.
+    """
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}). Give the path of a recipe, see recipes/"
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: is not a TOML file ({error}). Mend that line.") from error
+
+
+def with_overrides(tables: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
+    """Tables with every `a.b=value` of the command line's `--set` put in; values are TOML.
+
+    Raises:
+        InputError: an assignment without "=", or a path through a value that is not a table.
+    """
+    for assignment in assignments:
+        key, separator, text = assignment.partition("=")
+        if not separator or not key.strip():
+            raise InputError(f"--set {assignment!r}: expected key=value, such as train.lr=2e-5")
+        tables = _with_value(tables, key.strip().split("."), _toml_value(text.strip()), assignment)
+    return tables
+
+
+def _with_value(tables: dict[str, Any], path: list[str], value: Any, shown: str) -> dict[str, Any]:
+    """Copy of nested `tables` in which the entry at `path` is `value`."""
+    if len(path) == 1:
+        return {**tables, path[0]: value}
+    inner = tables.get(path[0], {})
+    if not isinstance(inner, dict):
+        raise InputError(f"--set {shown!r}: {path[0]!r} is a value, not a table")
+    return {**tables, path[0]: _with_value(inner, path[1:], value, shown)}
+
+
+def _toml_value(text: str) -> Any:
+    """`text` read as a TOML value, or as a bare string where it is none."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def parse(kind: type[S], values: dict[str, Any], source: str) -> S:
+    """Settings of type `kind` from `values`, which came from `source`.
+
+    Raises:
+        InputError: one line that names each unknown key, wrong type and impossible combination.
+    """
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise InputError(f"{source}: {explain(error)}") from error
+
+
+def explain(error: ValidationError) -> str:
+    """One line out of a pydantic error: each key, what was wrong, and what was found."""
+    parts = []
+    for item in error.errors():
+        key = ".".join(str(part) for part in item["loc"]) or "settings"
+        message = item["msg"].removeprefix("Value error, ")
+        found = "" if isinstance(item["input"], dict) else f" (found {item['input']!r})"
+        parts.append(f"{key}: {message}{found}")
+    return "; ".join(parts)
