@@ -1,0 +1,71 @@
+"""Annotation files: JSON and text read whole, checked for shape, errors that end the search."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from prefixcap.errors import InputError
+
+
+def read_text(path: Path) -> str:
+    """Text of a UTF-8 file, a byte order mark removed.
+
+    Raises:
+        InputError: `path` is not a file, or not UTF-8.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such file. Give the path of the published file.")
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path}: not UTF-8 (byte {error.start}). Captions are published as UTF-8: convert it."
+        ) from error
+
+
+def read_json(path: Path) -> Any:
+    """Value of a JSON file.
+
+    Raises:
+        InputError: no such file, or the JSON breaks off.
+    """
+    text = read_text(path)
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"{path}: not whole JSON, it breaks at character {error.pos} of {len(text)} "
+            f"({error.msg}). The file is cut off or another format: download it again."
+        ) from error
+
+
+def read_object(path: Path, keys: Iterable[str], kind: str) -> dict[str, Any]:
+    """The JSON object in `path`, which has all of `keys`; `kind` names the expected file.
+
+    Raises:
+        InputError: not JSON, not an object, or another dataset's file.
+    """
+    value = read_json(path)
+    found = sorted(value) if isinstance(value, dict) else type(value).__name__
+    if not isinstance(value, dict) or not set(keys) <= set(value):
+        raise InputError(
+            f"{path}: not {kind}, which is an object with {', '.join(keys)}; found {found}. "
+            "Give that dataset's annotation file."
+        )
+    return value
+
+
+def field(entry: Any, name: str, kinds: type | tuple[type, ...], where: str) -> Any:
+    """Value of `name` in a JSON object of an annotation file.
+
+    Raises:
+        InputError: `entry` is no object, lacks the key, or holds another type there.
+    """
+    if not isinstance(entry, dict) or name not in entry:
+        raise InputError(f'{where}: "{name}" is missing in {str(entry)[:80]!r}. Wrong dataset?')
+    value = entry[name]
+    if not isinstance(value, kinds):
+        raise InputError(f'{where}: "{name}" is {value!r:.80}, of the wrong type. Wrong dataset?')
+    return value

@@ -1,0 +1,140 @@
+"""COCO captions: the annotation JSON of 2014 and 2017, as a file or as the dataset's folder.
+
+Chen et al. 2015, "Microsoft COCO Captions": `annotations/captions_{train,val}{2014,2017}.json` with
+`images` (id, file_name) and `annotations` (image_id, id, caption); photos in `train2014/` etc.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from prefixcap.datasets.annotations import field, read_object
+from prefixcap.datasets.photos import find_image_folder
+from prefixcap.datasets.records import CaptionRecord, clean_caption
+from prefixcap.errors import InputError
+
+_SPLIT = re.compile(r"(?<![a-z])(train|val|dev|test|minival|valminusminival)(\d{4})?(?![a-z])")
+_PHOTO_SPLIT = re.compile(r"^COCO_(train|val|test)2014_")
+
+
+def read(path: Path, split: str | None = None, images: Path | None = None) -> list[CaptionRecord]:
+    """Records of an annotation file, or of one or all splits of a COCO folder; ids are COCO's.
+
+    Args:
+        path: `captions_val2014.json`, or the folder that holds it or its `annotations/`.
+        split: "train", "val", or with the year where a folder has both: "val2017".
+        images: folder of the photos; without it, searched beside the file and one level up.
+
+    Raises:
+        InputError: cut-off or foreign file, unknown or ambiguous split, ids without images, or no
+            photos found.
+    """
+    path = Path(path)
+    if path.is_dir():
+        files = _annotation_files(path, split)
+        return [record for file in files for record in _read_file(file, images)]
+    if split is not None and split not in _split_names(path):
+        raise InputError(
+            f'{path}: holds split "{split_of(path)}", but "{split}" was asked for. '
+            "Give the annotation file of that split, or the COCO folder."
+        )
+    return _read_file(path, images)
+
+
+def split_of(path: Path) -> str:
+    """Split that the name of an annotation file states, without the year; "all" where none."""
+    found = _SPLIT.search(path.stem.lower())
+    return found.group(1) if found else "all"
+
+
+def captions_by_image(path: Path) -> dict[int, tuple[str, ...]]:
+    """Captions of every image id of one annotation file, no photos needed; ascending by caption id.
+
+    Raises:
+        InputError: cut-off or foreign file, or captions of ids that the file does not list.
+    """
+    content = read_object(path, ("images", "annotations"), "a COCO captions file")
+    return _group(content["annotations"], [entry["id"] for entry in _images(content, path)], path)
+
+
+def _split_names(path: Path) -> set[str]:
+    found = _SPLIT.search(path.stem.lower())
+    return {found.group(1), found.group(0)} if found else {"all"}
+
+
+def _annotation_files(root: Path, split: str | None) -> list[Path]:
+    """The annotation files of a COCO folder, at most one per split."""
+    folder = root / "annotations" if (root / "annotations").is_dir() else root
+    files = sorted(folder.glob("captions_*.json"))
+    if split is not None:
+        chosen = [file for file in files if split in _split_names(file)]
+    else:
+        chosen = [file for file in files if split_of(file) != "all"]
+    splits = [split_of(file) for file in chosen]
+    if not chosen or len(set(splits)) < len(splits):
+        problem = "several annotation files per split" if chosen else "no annotation file"
+        names = ", ".join(file.name for file in files) or "no captions_*.json"
+        raise InputError(
+            f"{root}: {problem} for split {split or 'all'}; found {names}. "
+            'Name one split with its year ("val2017") or give the annotation file itself.'
+        )
+    return chosen
+
+
+def _read_file(path: Path, images: Path | None) -> list[CaptionRecord]:
+    content = read_object(path, ("images", "annotations"), "a COCO captions file")
+    entries = _images(content, path)
+    names = [entry["file_name"] for entry in entries]
+    split = split_of(path)
+    _refuse_other_split(names, split, path)
+    captions = _group(content["annotations"], [entry["id"] for entry in entries], path)
+    near = [path.parent] if path.parent.name != "annotations" else [path.parent.parent]
+    folder = find_image_folder(names, near, images)
+    return [
+        CaptionRecord(str(entry["id"]), folder / entry["file_name"], captions[entry["id"]], split)
+        for entry in entries
+    ]
+
+
+def _images(content: dict[str, Any], path: Path) -> list[dict[str, Any]]:
+    """The entries of `images`, each with an integer id, once, and a file name."""
+    entries = content["images"]
+    for entry in entries:
+        field(entry, "id", int, f"{path}: images")
+        field(entry, "file_name", str, f"{path}: images")
+    if len({entry["id"] for entry in entries}) < len(entries):
+        raise InputError(f"{path}: an image id is listed twice in images. Download it again.")
+    return entries
+
+
+def _refuse_other_split(names: Sequence[str], split: str, path: Path) -> None:
+    """Raise where the file's name says "train" and its photos are of val2014, or the reverse."""
+    stated = {found.group(1) for found in map(_PHOTO_SPLIT.match, names) if found}
+    if split in ("train", "val", "test") and stated and stated != {split}:
+        raise InputError(
+            f"{path}: named as split {split}, but its photos are of {', '.join(sorted(stated))}. "
+            "Give the right annotation file, or name it after the split that it holds."
+        )
+
+
+def _group(annotations: Any, ids: Sequence[int], path: Path) -> dict[int, tuple[str, ...]]:
+    """Captions by image id, ascending by caption id; empty for images without any."""
+    grouped: dict[int, list[tuple[int, str]]] = {image_id: [] for image_id in ids}
+    strangers: set[int] = set()
+    for entry in annotations:
+        image_id = field(entry, "image_id", int, f"{path}: annotations")
+        text = field(entry, "caption", str, f"{path}: annotations")
+        if image_id in grouped:
+            grouped[image_id].append((field(entry, "id", int, f"{path}: annotations"), text))
+        else:
+            strangers.add(image_id)
+    if strangers:
+        raise InputError(
+            f"{path}: captions of {len(strangers)} image ids that are not in its images, such as "
+            f"{min(strangers)}. The file was cut or mixed: download it again."
+        )
+    return {
+        image_id: tuple(clean_caption(text) for _, text in sorted(entries))
+        for image_id, entries in grouped.items()
+    }

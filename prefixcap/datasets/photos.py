@@ -1,0 +1,53 @@
+"""The folder that holds a dataset's photos: given, or found beside its annotation file."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from prefixcap.errors import InputError
+
+_PROBES = 64  # names looked up per folder; enough to tell a folder with 1 in 20 of the photos
+
+
+def find_image_folder(names: Sequence[str], near: Sequence[Path], images: Path | None) -> Path:
+    """Folder under which the photos `names` (file names, "/" allowed) lie.
+
+    `images` is taken as it is. Otherwise each folder in `near`, the folders in it, and then the
+    folders in those are tried: the one that holds most of the names wins, the earlier of equals.
+
+    Raises:
+        InputError: `images` is not a folder, or none of the photos is in any of the folders.
+    """
+    if images is not None:
+        if not Path(images).is_dir():
+            raise InputError(f"{images}: not a folder. Give the folder of the photos as images.")
+        return Path(images)
+    tried: list[Path] = []
+    level = [Path(folder) for folder in near]
+    for _ in range(3):
+        found = _fullest(level, names)
+        if found is not None:
+            return found
+        tried += level
+        level = [child for folder in level for child in _folders_in(folder) if child not in tried]
+    example = names[0] if names else "any photo"
+    raise InputError(
+        f"{near[0]}: {example} and the other {max(len(names) - 1, 0)} photos are not in it nor in "
+        f"its folders ({len(tried)} looked through). Give the folder of the photos as images."
+    )
+
+
+def _fullest(folders: Sequence[Path], names: Sequence[str]) -> Path | None:
+    """The folder with most of a spread sample of `names`; then of all names; None where none is."""
+    sample = names[:: max(1, len(names) // _PROBES)]
+    for looked_up in (sample, names):
+        hits = [sum((folder / name).is_file() for name in looked_up) for folder in folders]
+        if hits and max(hits) > 0:
+            return folders[hits.index(max(hits))]
+    return None
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    """Folders directly in `folder`, by name; none where it cannot be listed."""
+    if not folder.is_dir():
+        return []
+    return sorted(child for child in folder.iterdir() if child.is_dir())
