@@ -1,1 +1,5 @@
 """Caption metrics; usable alone, without torch."""
+
+from prefixcap.metrics.score import METRICS, Scores, score
+
+__all__ = ["METRICS", "Scores", "score"]

@@ -1,0 +1,78 @@
+"""N-grams of many captions as numpy columns: what BLEU and CIDEr-D both count."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+
+MAX_ORDER = 4  # BLEU-4 (Papineni 2002) and CIDEr (Vedantam 2015) both stop at four words
+
+
+@dataclass(frozen=True)
+class NgramCounts:
+    """How often each n-gram of one order occurs in each caption, as three columns of one length.
+
+    Attributes:
+        caption: row of the caption, int64, ascending.
+        ngram: id of the n-gram, int64, 0 to `size - 1`, ascending within a caption.
+        count: occurrences in that caption, int64, at least 1.
+        size: number of distinct n-grams.
+    """
+
+    caption: np.ndarray
+    ngram: np.ndarray
+    count: np.ndarray
+    size: int
+
+    def of(self, first: int, stop: int) -> "NgramCounts":
+        """The same columns for captions `first` to `stop - 1` only; rows keep their numbers."""
+        low, high = np.searchsorted(self.caption, (first, stop))
+        cut = slice(low, high)
+        return NgramCounts(self.caption[cut], self.ngram[cut], self.count[cut], self.size)
+
+
+def token_ids(captions: Sequence[Sequence[str]]) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Ids of all words in order (N,), words per caption (captions,), and the word of each id."""
+    known: defaultdict[str, int] = defaultdict()
+    known.default_factory = known.__len__
+    lengths = np.fromiter(map(len, captions), np.int64, len(captions))
+    ids = map(known.__getitem__, chain.from_iterable(captions))
+    return np.fromiter(ids, np.int64, int(lengths.sum())), lengths, list(known)
+
+
+def count_ngrams(
+    ids: np.ndarray, lengths: np.ndarray, max_order: int = MAX_ORDER
+) -> list[NgramCounts]:
+    """N-gram counts of order 1 to `max_order`, from the ids of all words and words per caption."""
+    caption = np.repeat(np.arange(len(lengths)), lengths)
+    words = int(ids.max(initial=-1)) + 1
+    left = np.repeat(np.cumsum(lengths), lengths) - np.arange(len(ids))  # words to caption's end
+    gram, size = ids, words
+    counts = [_counted(caption, gram, size)]
+    for order in range(2, max_order + 1):
+        whole = np.flatnonzero(left >= order)
+        longer = np.zeros(len(ids), np.int64)
+        # an n-gram is its first n-1 words and its last one; ranks keep the product within int64
+        pair = gram[whole] * words + ids[whole + order - 1]
+        distinct, longer[whole] = np.unique(pair, return_inverse=True)
+        gram, size = longer, len(distinct)
+        counts.append(_counted(caption[whole], gram[whole], size))
+    return counts
+
+
+def _counted(caption: np.ndarray, gram: np.ndarray, size: int) -> NgramCounts:
+    """Columns of one order from the caption row and the n-gram id of every occurrence."""
+    pairs, count = np.unique(caption * max(size, 1) + gram, return_counts=True)
+    rows, ngram = np.divmod(pairs, max(size, 1))
+    return NgramCounts(rows, ngram, count, size)
+
+
+def find(keys: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Positions in the ascending `keys` of those `wanted` that are there, and which those are."""
+    if not len(keys):
+        return np.empty(0, np.int64), np.zeros(len(wanted), bool)
+    place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+    there = keys[place] == wanted
+    return place[there], there
