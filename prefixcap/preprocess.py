@@ -1,7 +1,6 @@
 """A photo becomes pixels: plain Pillow and numpy, equal to transformers' Pillow processors."""
 
 import json
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from prefixcap.hub import model_file
 
 PROCESSOR_FILE = "preprocessor_config.json"
 COMBINED_FILE = "processor_config.json"  # newer transformers keep the image part inside this one
-RESCALE = 1 / 255  # transformers multiplies by it in float64, which differs from dividing by 255
+RESCALE = 1 / 255  # the only `rescale_factor` that we take: levels 0 to 255 become 0 to 1
 LONGEST_RATIO = 100  # sides further apart are cut before scaling, see `_centre_of_ribbon`
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 FILTER_NAMES = {filter_.value: name for name, filter_ in FILTERS.items()}
@@ -47,15 +46,15 @@ def resized(image: Image.Image, config: PreprocessConfig) -> np.ndarray:
 def normalised(levels: np.ndarray, config: PreprocessConfig) -> np.ndarray:
     """Normalised pixels (..., 3, S, S) float32 from RGB levels (..., S, S, 3) uint8.
 
-    Every level is looked up in a table of 3 x 256 values, each computed as transformers does.
+    Dividing by 255 in float32 gives, for all 256 levels, what transformers' product with 1/255 in
+    float64 gives, so that every value is equal to the last bit.
     """
-    table = _level_values(config.mean, config.std)
     channels_first = np.moveaxis(levels, -1, -3)  # (..., 3, S, S)
     values = np.empty(channels_first.shape, np.float32)
-    for channel in range(3):
-        # "clip" cannot change a uint8 index, and lets numpy write straight into `out`.
-        index, out = channels_first[..., channel, :, :], values[..., channel, :, :]
-        np.take(table[channel], index, out=out, mode="clip")
+    values[...] = channels_first
+    values /= np.float32(255)
+    values -= np.asarray(config.mean, np.float32)[:, None, None]
+    values /= np.asarray(config.std, np.float32)[:, None, None]
     return values
 
 
@@ -109,14 +108,6 @@ def _source_region(
     margin = SUPPORT_PX[config.resample] * max(scale, 1.0) + 1
     first, last = max(0, int(start - margin)), min(original, int(end + margin) + 1)
     return first, last, start - first, end - first
-
-
-@lru_cache(maxsize=16)
-def _level_values(mean: tuple[float, ...], std: tuple[float, ...]) -> np.ndarray:
-    """Value of each level of each channel, (3, 256) float32, rounded where transformers rounds."""
-    scaled = (np.arange(256, dtype=np.float64) * RESCALE).astype(np.float32)
-    means, stds = np.asarray(mean, np.float32), np.asarray(std, np.float32)
-    return (scaled[None, :] - means[:, None]) / stds[:, None]
 
 
 def _processor_settings(name: str, revision: str | None) -> tuple[dict[str, Any], str]:
