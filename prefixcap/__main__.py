@@ -1,0 +1,8 @@
+"""`python -m prefixcap`: the same command as `prefixcap`."""
+
+import sys
+
+from prefixcap.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())
