@@ -158,14 +158,27 @@ class DecodeOptions(Settings):
 
 
 class ModelConfig(Settings):
-    """Everything `config.json` of a saved model holds, beside its format version."""
+    """Everything `config.json` of a saved model holds, beside its format version.
+
+    `embedding_tokens` is the number N of patch tokens, or None for a pooled embedding.
+    """
 
     encoder: EncoderConfig
     embedding_dim: int = Field(ge=1)
+    embedding_tokens: int | None = Field(None, ge=1)
     mapper: MapperConfig
     language_model: LanguageModelConfig
     end_token: bool = True  # False: the original's convention, no end token was trained
     decoding: DecodeOptions = DecodeOptions()
+
+    @model_validator(mode="after")
+    def _embedding_is_what_the_encoder_gives(self) -> Self:
+        if (self.encoder.output == "patches") != (self.embedding_tokens is not None):
+            raise ValueError(
+                f"encoder.output is {self.encoder.output!r} and embedding_tokens "
+                f"{self.embedding_tokens}; patch tokens need their number, a pooled vector none"
+            )
+        return self
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -1,0 +1,243 @@
+"""ClipCap: a mapper in front of a causal language model; loss, start and step, and its files."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from prefixcap.causal_lm import fresh_gpt2, load_causal_lm, packed_loss, stored_causal_lm
+from prefixcap.config import ModelConfig
+from prefixcap.errors import InputError
+from prefixcap.language_model import PrefixDecoder, State
+from prefixcap.mapper import Mapper, build_mapper
+from prefixcap.model_card import model_card
+from prefixcap.model_files import (
+    LM_CONFIG_FILE,
+    WEIGHTS_FILE,
+    fill,
+    open_model,
+    stored_tensors,
+    write_model,
+)
+from prefixcap.packed_rows import pack
+from prefixcap.tokenizer import CaptionTokenizer
+
+
+@dataclass(frozen=True)
+class CaptionBatch:
+    """M captions of B images.
+
+    Attributes:
+        embeddings: (B, D) or (B, N, D) float.
+        ids: (M, T) int64, right-padded with IGNORED; with the end token where one is trained.
+        image_rows: (M,) int64, the image of each caption, ascending.
+    """
+
+    embeddings: Tensor
+    ids: Tensor
+    image_rows: Tensor
+
+
+class ClipCap(nn.Module):
+    """Image embeddings in, captions out (Mokady et al., arXiv 2111.09734).
+
+    Attributes:
+        config: everything that `config.json` holds.
+        mapper: embedding to prefix.
+        lm: the causal language model.
+        tokenizer: the language model's.
+        encoder: the image encoder where it is loaded, else None.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        mapper: Mapper,
+        lm: PreTrainedModel,
+        tokenizer: CaptionTokenizer,
+        encoder: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        _check_widths(lm, tokenizer)
+        self.config = config
+        self.mapper = mapper
+        self.lm = lm
+        self.tokenizer = tokenizer
+        self.encoder = encoder
+        self._decoder = PrefixDecoder(lm)
+
+    @classmethod
+    def build(cls, config: ModelConfig, tokenizer: CaptionTokenizer) -> Self:
+        """Model to be trained: a random mapper and the language model that `config` says.
+
+        Raises:
+            InputError: sizes that do not fit each other, or a language model that cannot be loaded.
+        """
+        lm_config = config.language_model
+        lm = load_causal_lm(lm_config) if lm_config.name else fresh_gpt2(lm_config)
+        return cls(config, _mapper(config, lm), lm, tokenizer)
+
+    def prefix(self, embeddings: Tensor) -> Tensor:
+        """Prefix (B, P, lm_dim) of `embeddings` (B, D) or (B, N, D).
+
+        Raises:
+            InputError: embeddings of another width or kind than the mapper was made for.
+        """
+        tokens, width = self.config.embedding_tokens, self.config.embedding_dim
+        expected = (width,) if tokens is None else (tokens, width)
+        if embeddings.shape[1:] != expected:
+            raise InputError(
+                f"embeddings are {tuple(embeddings.shape[1:])} per image, the mapper expects "
+                f"{expected}; encode the images with this model's own encoder"
+            )
+        return self.mapper(embeddings.to(next(self.mapper.parameters()).dtype))
+
+    def loss(
+        self, batch: CaptionBatch, *, shared: bool = True, label_smoothing: float = 0.0
+    ) -> tuple[Tensor, int]:
+        """Sum of the cross-entropies (float32 scalar) and number of the batch's caption tokens.
+
+        Args:
+            batch: the captions.
+            shared: an image's captions share its prefix in one row; else one row per caption. The
+                value and gradients are the same.
+            label_smoothing: 0 to 1.
+
+        Raises:
+            InputError: prefix and caption are longer than the language model can read.
+        """
+        prefix = self.prefix(batch.embeddings)
+        rows = pack(batch.ids, batch.image_rows, prefix.shape[1], shared=shared)
+        total = packed_loss(self.lm, prefix[rows.images], rows, label_smoothing)
+        return total, len(rows.targets)
+
+    def start(self, embeddings: Tensor, width: int, max_tokens: int) -> tuple[Tensor, State]:
+        """Logits (B, V) float32 of the first caption token, and the state of `width` beams each.
+
+        Args:
+            embeddings: (B, D) or (B, N, D).
+            width: beams per image.
+            max_tokens: caption tokens that will be asked for at most.
+        """
+        with torch.inference_mode():
+            return self._decoder.start(self.prefix(embeddings), width, max_tokens)
+
+    def step(self, ids: Tensor, state: State) -> Tensor:
+        """Logits (B, W, V) float32 of the token after `ids` (B, W) int64; the state moves on."""
+        return self._decoder.step(ids, state)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path,
+        *,
+        revision: str | None = None,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype | None = None,
+    ) -> Self:
+        """Trained model in evaluation mode, by folder, hub name or built-in name.
+
+        Args:
+            name: where it is.
+            revision: branch, tag or commit of a hub model.
+            device: where its weights go.
+            dtype: of its weights; None is float32, however they are stored.
+
+        Raises:
+            InputError: no such model, or a file of it is missing, cut off or does not fit.
+        """
+        found = open_model(str(name), revision)
+        config = found.config
+        lm = stored_causal_lm(config.language_model, found.files.get(LM_CONFIG_FILE))
+        encoder = _stored_encoder(config)
+        model = cls(config, _mapper(config, lm), lm, found.tokenizer, encoder)
+        fill(model._parts(config), found.files[WEIGHTS_FILE])
+        return model.to(device=device, dtype=dtype).eval()
+
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        *,
+        store_lm: bool | None = None,
+        dtype: torch.dtype | None = None,
+        card: str | None = None,
+    ) -> None:
+        """Write settings, weights, tokenizer and model card, so that `from_pretrained` reads them.
+
+        Args:
+            folder: where to; made if need be.
+            store_lm: whether the language model's weights go in too. None: unless it is frozen and
+                has a name to be found by.
+            dtype: that weights are stored in, such as torch.float16; None is their own.
+            card: text of README.md; None writes what is known of the model.
+
+        Raises:
+            InputError: `store_lm` is False for a language model that no name leads back to.
+            OSError: the folder cannot be written, or the disk is full.
+        """
+        config = self._config_to_save(store_lm)
+        tensors = {
+            name: tensor.to(dtype) if dtype and tensor.is_floating_point() else tensor
+            for name, tensor in stored_tensors(self._parts(config)).items()
+        }
+        lm_config = config.language_model
+        settings = self.lm.config if lm_config.stored and lm_config.name else None
+        text = card or model_card(config)
+        write_model(Path(folder), config, tensors, self.tokenizer, text, settings)
+
+    def _config_to_save(self, store_lm: bool | None) -> ModelConfig:
+        """Settings in which the language model is stored, or named with the commit it came from."""
+        lm_config = self.config.language_model
+        needed = not lm_config.name or not lm_config.frozen
+        stored = (lm_config.stored or needed) if store_lm is None else store_lm
+        if needed and not stored:
+            raise InputError(
+                "store_lm=False, but the language model was trained here, so no name leads back to "
+                "its weights; leave store_lm away"
+            )
+        commit = getattr(self.lm.config, "_commit_hash", None)  # None for a local folder
+        update = {"stored": stored, "revision": lm_config.revision or commit}
+        changed = lm_config.model_copy(update=update)
+        return self.config.model_copy(update={"language_model": changed})
+
+    def _parts(self, config: ModelConfig) -> nn.ModuleDict:
+        """What is stored with a model of these settings."""
+        parts: dict[str, nn.Module] = {"mapper": self.mapper}
+        if config.language_model.stored:
+            parts["lm"] = self.lm
+        if config.encoder.stored:
+            if self.encoder is None:
+                raise InputError(
+                    "the encoder's weights belong into this model, but it has no encoder; "
+                    "set model.encoder, or encoder.stored to false"
+                )
+            parts["encoder"] = self.encoder
+        return nn.ModuleDict(parts)
+
+
+def _mapper(config: ModelConfig, lm: PreTrainedModel) -> Mapper:
+    """Random mapper of the sizes in `config`, as wide as the language model's word embeddings."""
+    lm_dim = lm.get_input_embeddings().embedding_dim
+    return build_mapper(config.mapper, config.embedding_dim, lm_dim, config.embedding_tokens)
+
+
+def _stored_encoder(config: ModelConfig) -> nn.Module | None:
+    """Encoder whose weights the model's own file holds; None where they are elsewhere."""
+    if not config.encoder.stored:
+        return None
+    from prefixcap.encoder import build_encoder
+
+    return build_encoder(config.encoder)
+
+
+def _check_widths(lm: PreTrainedModel, tokenizer: CaptionTokenizer) -> None:
+    """Raise where the tokenizer has ids that the language model has no vector for."""
+    rows = lm.get_input_embeddings().num_embeddings
+    if tokenizer.vocabulary_size > rows:
+        raise InputError(
+            f"the tokenizer has {tokenizer.vocabulary_size} tokens, the language model {rows}; "
+            "set language_model.vocabulary to the tokenizer's, or use the model's own tokenizer"
+        )
