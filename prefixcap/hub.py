@@ -1,8 +1,18 @@
 """Files of a model by local folder or hub name, and one clear line when neither can be had."""
 
+import json
 from pathlib import Path
 
 from prefixcap.errors import InputError
+
+CONFIG_FILE = "config.json"
+WEIGHT_FILES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+PROBE_TIMEOUT_S = 10
 
 
 def looks_local(name: str) -> bool:
@@ -30,14 +40,56 @@ def model_file(name: str, filename: str, revision: str | None = None) -> Path | 
     return path if path.is_file() else None
 
 
+def model_folder(name: str, revision: str | None = None) -> Path:
+    """Local folder with the `config.json` and the weights of a folder or hub repository.
+
+    Raises:
+        InputError: as `model_file`, or the configuration or the weights are missing.
+    """
+    config = model_file(name, CONFIG_FILE, revision)
+    if config is None:
+        raise InputError(f"{name}: has no {CONFIG_FILE}; expected a model saved by transformers")
+    # All files of one commit: the snapshot folder of a cached hub file is named after it.
+    commit = None if looks_local(name) else config.parent.name
+    for filename in WEIGHT_FILES:
+        weights = model_file(name, filename, commit)
+        if weights is not None:
+            _fetch_parts(name, weights, commit)
+            return config.parent
+    raise InputError(f"{name}: has no weights; expected one of {', '.join(WEIGHT_FILES)}")
+
+
+def _fetch_parts(name: str, weights: Path, commit: str | None) -> None:
+    """Fetch every part that a weights index names.
+
+    Raises:
+        InputError: the index is damaged, or a part is missing.
+    """
+    if weights.suffix != ".json":
+        return
+    try:
+        parts = sorted(set(json.loads(weights.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError) as error:
+        raise InputError(f"{weights}: is not a weights index ({error!r})") from error
+    for part in parts:
+        if model_file(name, part, commit) is None:
+            raise InputError(f"{name}: {part} is missing, which {weights.name} names")
+
+
 def _hub_file(name: str, filename: str, revision: str | None) -> Path | None:
     """Cached or downloaded hub file, None where the repository lacks it."""
-    from huggingface_hub import errors, hf_hub_download
+    from huggingface_hub import errors, hf_hub_download, try_to_load_from_cache
 
     try:
+        cached = try_to_load_from_cache(name, filename, revision=revision)
+        if isinstance(cached, str):
+            return Path(cached)
+        if cached is not None:  # the hub has said before that there is no such file
+            return None
+        _probe(name)
         return Path(hf_hub_download(name, filename, revision=revision))
     except errors.LocalEntryNotFoundError as error:
-        raise InputError(unreachable(name)) from error
+        raise InputError(_unreachable(name)) from error
     except errors.EntryNotFoundError:
         return None
     except errors.GatedRepoError as error:
@@ -51,10 +103,20 @@ def _hub_file(name: str, filename: str, revision: str | None) -> Path | None:
             f"{name}: is neither a folder here nor a model on the hub; give a folder or owner/model"
         ) from error
     except (errors.HfHubHTTPError, OSError) as error:
-        raise InputError(unreachable(name)) from error
+        raise InputError(_unreachable(name)) from error
 
 
-def unreachable(name: str) -> str:
+def _probe(name: str) -> None:
+    """Raise at once where the hub does not answer; its own client would retry for half a minute."""
+    from huggingface_hub import constants, get_session
+
+    try:
+        get_session().head(constants.ENDPOINT, timeout=PROBE_TIMEOUT_S)
+    except Exception as error:  # which class it is depends on the client's HTTP library
+        raise InputError(_unreachable(name)) from error
+
+
+def _unreachable(name: str) -> str:
     """The line for a hub model that is not in the cache while the hub does not answer."""
     return (
         f"{name}: no such folder here, and the model hub cannot be reached to fetch it. "
