@@ -1,20 +1,48 @@
 """Captioned photo datasets: one module per published format, one call to read any of them."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-from prefixcap.datasets import coco, flickr
+from prefixcap.datasets import (
+    coco,
+    conceptual,
+    flickr,
+    huggingface,
+    karpathy,
+    nocaps,
+    parquet,
+    sidecars,
+    tables,
+    vizwiz,
+    webdataset,
+)
 from prefixcap.datasets.records import CaptionRecord
+from prefixcap.datasets.stored_photos import photo_source
 from prefixcap.errors import InputError
 
-__all__ = ["READERS", "CaptionRecord", "read"]
+__all__ = ["READERS", "CaptionRecord", "photo_source", "read"]
 
 Reader = Callable[[Path, str | None, Path | None], list[CaptionRecord]]
 
 READERS: dict[str, Reader] = {
     "coco": coco.read,
+    "coco-karpathy": partial(karpathy.read, dataset="coco"),
+    "nocaps": nocaps.read,
+    "conceptual": conceptual.read,
+    "vizwiz": vizwiz.read,
+    "vizwiz-usable": vizwiz.read_usable,
     "flickr8k": flickr.read_flickr8k,
+    "flickr8k-karpathy": partial(karpathy.read, dataset="flickr8k"),
     "flickr30k": flickr.read_flickr30k,
+    "karpathy": karpathy.read,
+    "folder": sidecars.read,
+    "csv": tables.read_csv,
+    "tsv": tables.read_tsv,
+    "jsonl": tables.read_jsonl,
+    "parquet": parquet.read,
+    "webdataset": webdataset.read,
+    "huggingface": huggingface.read,
 }
 
 
@@ -25,7 +53,7 @@ def read(
 
     Args:
         name: one of `READERS`.
-        path: annotation file or dataset folder.
+        path: annotation file or dataset folder; for "huggingface" a name on the hub.
         split: as published; None for every split there is.
         images: folder of the photos where it cannot be found beside the annotations.
 
@@ -33,8 +61,9 @@ def read(
         InputError: unknown name, or whatever is wrong with the files, in one line.
     """
     if name not in READERS:
-        known = ", ".join(sorted(READERS))
+        known = ", ".join(READERS)
         raise InputError(f'"{name}" is no dataset that can be read. Choose one of: {known}.')
-    if not Path(path).exists():
+    path = Path(path)
+    if name != "huggingface" and not path.exists():
         raise InputError(f"{path}: not there. Give the folder or annotation file of {name}.")
-    return READERS[name](Path(path), split, images)
+    return READERS[name](path, split, Path(images) if images is not None else None)

@@ -7,11 +7,10 @@ Chen et al. 2015, "Microsoft COCO Captions": `annotations/captions_{train,val}{2
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from prefixcap.datasets.annotations import field, read_object
+from prefixcap.datasets.captions_json import CaptionsJson, read_captions_json
 from prefixcap.datasets.photos import find_image_folder
-from prefixcap.datasets.records import CaptionRecord, clean_caption
+from prefixcap.datasets.records import CaptionRecord
 from prefixcap.errors import InputError
 
 _SPLIT = re.compile(r"(?<![a-z])(train|val|dev|test|minival|valminusminival)(\d{4})?(?![a-z])")
@@ -30,7 +29,6 @@ def read(path: Path, split: str | None = None, images: Path | None = None) -> li
         InputError: cut-off or foreign file, unknown or ambiguous split, ids without images, or no
             photos found.
     """
-    path = Path(path)
     if path.is_dir():
         files = _annotation_files(path, split)
         return [record for file in files for record in _read_file(file, images)]
@@ -42,23 +40,24 @@ def read(path: Path, split: str | None = None, images: Path | None = None) -> li
     return _read_file(path, images)
 
 
+def captions_by_image(path: Path) -> dict[int, tuple[str, ...]]:
+    """Captions of every image id of one annotation file, for which no photos are needed.
+
+    Raises:
+        InputError: cut-off or foreign file, or captions of ids that the file does not list.
+    """
+    content = read_captions_json(Path(path), "coco")
+    return {entry["id"]: content.captions(entry["id"]) for entry in content.images}
+
+
 def split_of(path: Path) -> str:
     """Split that the name of an annotation file states, without the year; "all" where none."""
     found = _SPLIT.search(path.stem.lower())
     return found.group(1) if found else "all"
 
 
-def captions_by_image(path: Path) -> dict[int, tuple[str, ...]]:
-    """Captions of every image id of one annotation file, no photos needed; ascending by caption id.
-
-    Raises:
-        InputError: cut-off or foreign file, or captions of ids that the file does not list.
-    """
-    content = read_object(path, ("images", "annotations"), "a COCO captions file")
-    return _group(content["annotations"], [entry["id"] for entry in _images(content, path)], path)
-
-
 def _split_names(path: Path) -> set[str]:
+    """What may be asked for to get this file: "val" and "val2014" for `captions_val2014.json`."""
     found = _SPLIT.search(path.stem.lower())
     return {found.group(1), found.group(0)} if found else {"all"}
 
@@ -83,29 +82,23 @@ def _annotation_files(root: Path, split: str | None) -> list[Path]:
 
 
 def _read_file(path: Path, images: Path | None) -> list[CaptionRecord]:
-    content = read_object(path, ("images", "annotations"), "a COCO captions file")
-    entries = _images(content, path)
-    names = [entry["file_name"] for entry in entries]
+    content = read_captions_json(path, "coco")
     split = split_of(path)
+    names = [entry["file_name"] for entry in content.images]
     _refuse_other_split(names, split, path)
-    captions = _group(content["annotations"], [entry["id"] for entry in entries], path)
-    near = [path.parent] if path.parent.name != "annotations" else [path.parent.parent]
-    folder = find_image_folder(names, near, images)
+    folder = find_image_folder(names, near(content), images)
     return [
-        CaptionRecord(str(entry["id"]), folder / entry["file_name"], captions[entry["id"]], split)
-        for entry in entries
+        CaptionRecord(
+            str(entry["id"]), folder / entry["file_name"], content.captions(entry["id"]), split
+        )
+        for entry in content.images
     ]
 
 
-def _images(content: dict[str, Any], path: Path) -> list[dict[str, Any]]:
-    """The entries of `images`, each with an integer id, once, and a file name."""
-    entries = content["images"]
-    for entry in entries:
-        field(entry, "id", int, f"{path}: images")
-        field(entry, "file_name", str, f"{path}: images")
-    if len({entry["id"] for entry in entries}) < len(entries):
-        raise InputError(f"{path}: an image id is listed twice in images. Download it again.")
-    return entries
+def near(content: CaptionsJson) -> list[Path]:
+    """Folders to search for photos: that of the annotation file, or the one of `annotations/`."""
+    parent = content.path.parent
+    return [parent.parent if parent.name == "annotations" else parent]
 
 
 def _refuse_other_split(names: Sequence[str], split: str, path: Path) -> None:
@@ -116,25 +109,3 @@ def _refuse_other_split(names: Sequence[str], split: str, path: Path) -> None:
             f"{path}: named as split {split}, but its photos are of {', '.join(sorted(stated))}. "
             "Give the right annotation file, or name it after the split that it holds."
         )
-
-
-def _group(annotations: Any, ids: Sequence[int], path: Path) -> dict[int, tuple[str, ...]]:
-    """Captions by image id, ascending by caption id; empty for images without any."""
-    grouped: dict[int, list[tuple[int, str]]] = {image_id: [] for image_id in ids}
-    strangers: set[int] = set()
-    for entry in annotations:
-        image_id = field(entry, "image_id", int, f"{path}: annotations")
-        text = field(entry, "caption", str, f"{path}: annotations")
-        if image_id in grouped:
-            grouped[image_id].append((field(entry, "id", int, f"{path}: annotations"), text))
-        else:
-            strangers.add(image_id)
-    if strangers:
-        raise InputError(
-            f"{path}: captions of {len(strangers)} image ids that are not in its images, such as "
-            f"{min(strangers)}. The file was cut or mixed: download it again."
-        )
-    return {
-        image_id: tuple(clean_caption(text) for _, text in sorted(entries))
-        for image_id, entries in grouped.items()
-    }

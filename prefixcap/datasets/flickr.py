@@ -15,7 +15,7 @@ from prefixcap.datasets.photos import find_image_folder
 from prefixcap.datasets.records import CaptionRecord, clean_caption, select_split
 from prefixcap.errors import InputError
 
-UNLISTED = "unlisted"  # split of photos that are in none of the lists: 92 of Flickr8k's
+UNLISTED = "unlisted"  # split of photos that are in none of the lists: 91 of Flickr8k's
 # A line of `Flickr8k.token.txt` names this; no such photo was ever published.
 NO_PHOTO = "2258277193_586949ec62.jpg.1"
 _LINE = re.compile(r"^(?P<name>[^#\t]+)#(?P<number>\d+)\t(?P<caption>.*)$")

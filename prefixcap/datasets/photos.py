@@ -5,6 +5,10 @@ from pathlib import Path
 
 from prefixcap.errors import InputError
 
+# What a camera, a phone or a dataset stores; `images.PICTURE_SUFFIXES` has the exotic ones too.
+PHOTO_SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif")
+)
 _PROBES = 64  # names looked up per folder; enough to tell a folder with 1 in 20 of the photos
 
 
@@ -51,3 +55,14 @@ def _folders_in(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     return sorted(child for child in folder.iterdir() if child.is_dir())
+
+
+def photo_files(folder: Path) -> list[Path]:
+    """Photos below `folder` by relative path; hidden files and folders are left out."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in PHOTO_SUFFIXES
+        and path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )

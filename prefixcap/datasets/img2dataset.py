@@ -1,0 +1,148 @@
+"""What img2dataset leaves: shards of photos, a parquet of every attempt, statistics.
+
+For shard 00012: `00012.tar` (or the folder `00012/`) with the photos that were found,
+`00012.parquet` with url, caption, key, status and error_message of every link tried, and
+`00012_stats.json`.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prefixcap.datasets.annotations import field, read_json, read_object
+from prefixcap.datasets.parquet import has_pyarrow, read_columns
+from prefixcap.datasets.records import clean_caption
+from prefixcap.datasets.shards import members
+from prefixcap.datasets.webdataset import PHOTO_SUFFIXES, samples
+from prefixcap.errors import InputError
+
+SUCCESS = "success"
+_COLUMNS = ("url", "caption", "key", "status", "error_message")
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One link that was tried; `path` is None where it failed, and `reason` says why."""
+
+    url: str
+    caption: str
+    key: str
+    path: Path | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Sums over the `_stats.json` files of a folder; `reasons` counts "success" too."""
+
+    count: int
+    successes: int
+    reasons: Counter[str]
+
+
+def is_output(folder: Path) -> bool:
+    """True for a folder that img2dataset has written shards to."""
+    return folder.is_dir() and next(folder.glob("*_stats.json"), None) is not None
+
+
+def read_statistics(folder: Path) -> Statistics:
+    """Sums of the statistics files.
+
+    Raises:
+        InputError: there is none, or one is cut off or of another program.
+    """
+    files = _stats_files(folder)
+    reasons: Counter[str] = Counter()
+    count = successes = 0
+    for file in files:
+        stats = read_object(file, ("count", "successes", "status_dict"), "statistics of a shard")
+        count += field(stats, "count", int, str(file))
+        successes += field(stats, "successes", int, str(file))
+        reasons.update(field(stats, "status_dict", dict, str(file)))
+    return Statistics(count, successes, reasons)
+
+
+def read_attempts(folder: Path) -> Iterator[Attempt]:
+    """Every link tried, shard by shard; only those found where pyarrow is not installed.
+
+    Raises:
+        InputError: no statistics, a shard cut off, or one with more or fewer photos than its
+            statistics say.
+    """
+    for file in _stats_files(folder):
+        shard = file.with_name(file.name.removesuffix("_stats.json"))
+        attempts = list(_attempts(shard))
+        found = sum(attempt.path is not None for attempt in attempts)
+        expected = field(read_json(file), "successes", int, str(file))
+        if found != expected:
+            raise InputError(
+                f"{shard}: {found} photos are there, but {file.name} counts {expected}. "
+                "Delete this shard and its statistics and run img2dataset again."
+            )
+        yield from attempts
+
+
+def _stats_files(folder: Path) -> list[Path]:
+    files = sorted(folder.glob("*_stats.json"))
+    if not files:
+        raise InputError(
+            f"{folder}: no _stats.json in it. Give the output folder of img2dataset, finished."
+        )
+    return files
+
+
+def _attempts(shard: Path) -> Iterator[Attempt]:
+    """Links of one shard; `shard` is its path without a suffix."""
+    table, archive = shard.with_name(f"{shard.name}.parquet"), shard.with_name(f"{shard.name}.tar")
+    if table.is_file() and has_pyarrow():
+        yield from _from_parquet(table, shard, archive)
+    elif archive.is_file():
+        yield from _from_tar(archive)
+    else:
+        yield from _from_files(shard)
+
+
+def _from_parquet(table: Path, shard: Path, archive: Path) -> Iterator[Attempt]:
+    """Attempts in the parquet's order; photos in tar, folder or the parquet itself."""
+    photos = _photos(shard, archive)
+    columns, rows = read_columns(table, _COLUMNS)
+    embedded = next((name for name in PHOTO_SUFFIXES if name in columns), None)
+    for number, row in enumerate(rows):
+        path = photos.get(row["key"])
+        if path is None and embedded and row["status"] == SUCCESS:
+            path = table / str(number)
+        if row["status"] == SUCCESS and path is None:
+            continue  # counted as missing by the caller, against the statistics
+        found = row["status"] == SUCCESS
+        reason = SUCCESS if found else str(row["error_message"] or row["status"])
+        yield Attempt(
+            row["url"], clean_caption(row["caption"] or ""), row["key"], path if found else None,
+            reason,
+        )  # fmt: skip
+
+
+def _photos(shard: Path, archive: Path) -> dict[str, Path]:
+    """Photos of one shard by key."""
+    if archive.is_file():
+        paths = [archive / member.name for member in members(archive)]
+    else:
+        paths = sorted(shard.iterdir()) if shard.is_dir() else []
+    return {path.stem: path for path in paths if path.suffix[1:].lower() in PHOTO_SUFFIXES}
+
+
+def _from_tar(archive: Path) -> Iterator[Attempt]:
+    for sample in samples(archive):
+        if sample.photo is not None:
+            caption = clean_caption(str(sample.meta.get("caption") or sample.text or ""))
+            url = str(sample.meta.get("url", ""))
+            yield Attempt(url, caption, sample.key, archive / sample.photo, SUCCESS)
+
+
+def _from_files(shard: Path) -> Iterator[Attempt]:
+    """Photos of a shard written as files, each with its `.json`."""
+    for key, path in _photos(shard, shard.with_name(f"{shard.name}.tar")).items():
+        meta: Any = read_json(path.with_suffix(".json"))
+        caption = clean_caption(str(field(meta, "caption", str, str(path))))
+        yield Attempt(field(meta, "url", str, str(path)), caption, key, path, SUCCESS)
