@@ -1,0 +1,259 @@
+"""Captioner: pictures in, captions out; the object that users hold."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self, overload
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from prefixcap.config import DecodeOptions, PreprocessConfig
+from prefixcap.decoding import Hypothesis, decode
+from prefixcap.encoder import ImageEncoder, load_encoder
+from prefixcap.errors import InputError
+from prefixcap.images import Source, open_rgb
+from prefixcap.model import ClipCap
+from prefixcap.precision import bf16_is_fast
+from prefixcap.preprocess import normalised, resized
+
+BATCH_SIZE = 32  # images; benchmarks/folder.py measures no gain from more on a CPU
+HASHED_BYTES = 65_536  # of each tensor in a fingerprint: training moves all of a tensor
+
+
+@dataclass(frozen=True)
+class Caption:
+    """What was written about one picture.
+
+    Attributes:
+        text: the caption on one line.
+        score: mean natural-log probability of its tokens; nearer to 0 is surer.
+        token_ids: with the end token or stop word, where one was produced.
+        token_log_probs: of each token, in the model's own distribution.
+        path: of the picture, where it came from a file.
+    """
+
+    text: str
+    score: float
+    token_ids: list[int]
+    token_log_probs: list[float]
+    path: str | None = None
+
+
+class Captioner:
+    """A trained model together with its image encoder.
+
+    Args:
+        model: trained, with its encoder in `model.encoder`.
+        name: what records call the model.
+
+    Raises:
+        InputError: the model has no encoder.
+    """
+
+    def __init__(self, model: ClipCap, name: str = "model") -> None:
+        if not isinstance(model.encoder, ImageEncoder):
+            raise InputError(
+                f"{name}: has no image encoder; use Captioner.from_pretrained, or set model.encoder"
+            )
+        self.model = model.eval()
+        self.encoder: ImageEncoder = model.encoder
+        self.name = name
+        self.device = next(model.mapper.parameters()).device
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | Path = "mini",
+        *,
+        revision: str | None = None,
+        device: str | torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> Self:
+        """Captioner of a built-in model, a model folder or a hub name.
+
+        Args:
+            name: where the model is.
+            revision: branch, tag or commit of a hub model.
+            device: None is a GPU where there is one, else the CPU.
+            dtype: None is bfloat16 where that is fast on the device, else float32, which is exact.
+
+        Raises:
+            InputError: no such model or device, or a file of the model is missing or does not fit.
+        """
+        device = usable_device(device)
+        if dtype is None:
+            dtype = torch.bfloat16 if bf16_is_fast(device) else torch.float32
+        model = ClipCap.from_pretrained(name, revision=revision, device=device, dtype=dtype)
+        if model.encoder is None:
+            model.encoder = load_encoder(model.config.encoder, dtype=dtype, device=device)
+        return cls(model, str(name))
+
+    @property
+    def preprocess(self) -> PreprocessConfig:
+        """How photos become pixels for this model."""
+        return self.encoder.config.preprocess or PreprocessConfig()
+
+    @overload
+    def caption(
+        self, photos: Source, options: DecodeOptions | None = None, *, batch_size: int = BATCH_SIZE
+    ) -> Caption: ...
+
+    @overload
+    def caption(
+        self,
+        photos: Sequence[Source],
+        options: DecodeOptions | None = None,
+        *,
+        batch_size: int = BATCH_SIZE,
+    ) -> list[Caption]: ...
+
+    def caption(
+        self,
+        photos: Source | Sequence[Source],
+        options: DecodeOptions | None = None,
+        *,
+        batch_size: int = BATCH_SIZE,
+    ) -> Caption | list[Caption]:
+        """The best caption of each photo, in order; of a single photo, the caption itself.
+
+        Args:
+            photos: paths, encoded bytes, Pillow images or arrays (H, W, C).
+            options: None are those that the model was saved with.
+            batch_size: images at a time; it changes speed and memory, not captions.
+
+        Raises:
+            UnreadableImage: a photo cannot be opened; `folder.caption_folder` would go on.
+            InputError: options that the model cannot serve.
+        """
+        if _is_one(photos):
+            return self.captions([photos], options, batch_size=batch_size)[0][0]
+        return [found[0] for found in self.captions(photos, options, batch_size=batch_size)]
+
+    def captions(
+        self,
+        photos: Sequence[Source],
+        options: DecodeOptions | None = None,
+        *,
+        batch_size: int = BATCH_SIZE,
+    ) -> list[list[Caption]]:
+        """`captions_per_image` captions of each photo, best first; see `caption`."""
+        found: list[list[Caption]] = []
+        for batch, levels in self._batches(photos, batch_size):
+            paths = [str(photo) if isinstance(photo, str | Path) else None for photo in batch]
+            found += self.captions_of_levels(levels, options, paths)
+        return found
+
+    def captions_of_levels(
+        self,
+        levels: np.ndarray,
+        options: DecodeOptions | None = None,
+        paths: Sequence[str | None] | None = None,
+    ) -> list[list[Caption]]:
+        """Captions of photos that `preprocess.resized` has made (B, S, S, 3) uint8."""
+        options = options or self.model.config.decoding
+        stop_ids, forced_ids = self.stop_ids(options), self._forced_ids(options)
+        embeddings = self._embed_levels(levels)
+        found = decode(self.model, embeddings, options, stop_ids=stop_ids, forced_ids=forced_ids)
+        paths = paths or [None] * len(levels)
+        return [
+            [self._caption(hypothesis, path) for hypothesis in hypotheses]
+            for hypotheses, path in zip(found, paths, strict=True)
+        ]
+
+    def embed(self, photos: Sequence[Source], *, batch_size: int = BATCH_SIZE) -> Tensor:
+        """Embeddings (B, D) or (B, N, D) float32 of photos, on the model's device."""
+        parts = [self._embed_levels(levels) for _, levels in self._batches(photos, batch_size)]
+        if not parts:
+            return torch.empty(0, self.model.config.embedding_dim, device=self.device)
+        return torch.cat(parts)
+
+    def stop_ids(self, options: DecodeOptions) -> frozenset[int]:
+        """Tokens that end a caption under `options`.
+
+        Raises:
+            InputError: the end token was not trained, or the stop word is not a single token.
+        """
+        tokenizer, stops = self.model.tokenizer, set()
+        if options.stop in ("end", "either") and self.model.config.end_token:
+            stops |= {tokenizer.end_id} - {None}
+        if options.stop == "end" and not stops:
+            raise InputError(f"{self.name}: was trained without an end token; use stop 'word'")
+        if options.stop in ("word", "either"):
+            stop = tokenizer.word_id(options.stop_word)
+            is_asked = options.stop == "word" or options.stop_word != DecodeOptions().stop_word
+            if stop is None and is_asked:
+                raise InputError(
+                    f"stop word {options.stop_word!r}: is not a single token of {self.name}; "
+                    "give a common word or a punctuation mark"
+                )
+            stops |= {stop} - {None}
+        return frozenset(stops)
+
+    def fingerprint(self) -> str:
+        """Hash of the weights and settings that captions come from, 16 hexadecimal digits."""
+        digest = hashlib.blake2b(digest_size=8)
+        digest.update(self.model.config.model_dump_json(exclude={"decoding"}).encode())
+        digest.update(self.encoder.fingerprint().encode())
+        for part in (self.model.mapper, self.model.lm):
+            for name, tensor in sorted(part.state_dict().items()):
+                head = tensor.detach().flatten()[: HASHED_BYTES // tensor.element_size()]  # (K,)
+                digest.update(f"{name} {tuple(tensor.shape)}".encode())
+                digest.update(head.cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+    def _batches(
+        self, photos: Sequence[Source], batch_size: int
+    ) -> Iterator[tuple[Sequence[Source], np.ndarray]]:
+        """Photos in batches with their levels (B, S, S, 3) uint8, opened batch by batch."""
+        if batch_size < 1:
+            raise InputError(f"batch size {batch_size}: expected 1 or more")
+        for start in range(0, len(photos), batch_size):
+            batch = photos[start : start + batch_size]
+            yield batch, np.stack([resized(open_rgb(photo), self.preprocess) for photo in batch])
+
+    @torch.inference_mode()
+    def _embed_levels(self, levels: np.ndarray) -> Tensor:
+        """Embeddings (B, D) or (B, N, D) float32 of levels (B, S, S, 3) uint8."""
+        pixels = torch.from_numpy(normalised(levels, self.preprocess))  # (B, 3, S, S)
+        return self.encoder(pixels.to(self.device))
+
+    def _forced_ids(self, options: DecodeOptions) -> list[int]:
+        """Tokens that every caption begins with."""
+        words = " ".join(options.forced_words.split())
+        return self.model.tokenizer.encode(words) if words else []
+
+    def _caption(self, hypothesis: Hypothesis, path: str | None) -> Caption:
+        """Caption of a hypothesis."""
+        log_probs = hypothesis.log_probs
+        score = sum(log_probs) / max(len(log_probs), 1)
+        text = self.model.tokenizer.decode(hypothesis.ids)
+        return Caption(text, score, hypothesis.ids, log_probs, path)
+
+
+def usable_device(device: str | torch.device | None) -> torch.device:
+    """The device asked for; None is a GPU where there is one, else the CPU.
+
+    Raises:
+        InputError: there is no such device here.
+    """
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+        torch.empty(1, device=found)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(
+            f"device {device}: cannot be used here. `prefixcap doctor` lists what can"
+        ) from error
+    return found
+
+
+def _is_one(photos: Source | Sequence[Source]) -> bool:
+    """True for a single photo; an array of four dimensions is a batch."""
+    if isinstance(photos, np.ndarray):
+        return photos.ndim < 4
+    return isinstance(photos, str | Path | bytes | Image.Image)
