@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
@@ -19,7 +20,7 @@ from transformers.initialization import no_init_weights
 from prefixcap.config import LanguageModelConfig
 from prefixcap.cross_entropy import chunked_cross_entropy
 from prefixcap.errors import InputError
-from prefixcap.hub import looks_local, unreachable
+from prefixcap.hub import looks_local, model_folder
 from prefixcap.packed_rows import PackedRows
 
 
@@ -56,18 +57,26 @@ def load_causal_lm(config: LanguageModelConfig) -> PreTrainedModel:
     Raises:
         InputError: there is no such model, or it cannot be fetched.
     """
+    folder = model_folder(config.name, config.revision)
     try:
         lm = AutoModelForCausalLM.from_pretrained(
-            config.name, revision=config.revision, dtype=torch.float32
+            folder, dtype=torch.float32, local_files_only=True
         )
-    except (OSError, ValueError) as error:
-        if looks_local(config.name):
-            reason = str(error).splitlines()[0]
-            raise InputError(
-                f"{config.name}: is no folder of a causal language model ({reason})"
-            ) from error
-        raise InputError(unreachable(config.name)) from error
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(
+            f"{config.name}: cannot be read as a causal language model ({reason}); give another, "
+            "or copy its files again"
+        ) from error
     return prepared(lm, config)
+
+
+def pinned(config: LanguageModelConfig) -> LanguageModelConfig:
+    """`config` with the commit that a hub name means now, so that it means the same later."""
+    if not config.name or looks_local(config.name):
+        return config
+    commit = model_folder(config.name, config.revision).name  # a cached snapshot is named after it
+    return config.model_copy(update={"revision": commit})
 
 
 def stored_causal_lm(config: LanguageModelConfig, architecture: Path | None) -> PreTrainedModel:

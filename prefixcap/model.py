@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from prefixcap.causal_lm import fresh_gpt2, load_causal_lm, packed_loss, stored_causal_lm
+from prefixcap.causal_lm import fresh_gpt2, load_causal_lm, packed_loss, pinned, stored_causal_lm
 from prefixcap.config import ModelConfig
 from prefixcap.errors import InputError
 from prefixcap.language_model import PrefixDecoder, State
@@ -76,8 +76,9 @@ class ClipCap(nn.Module):
         Raises:
             InputError: sizes that do not fit each other, or a language model that cannot be loaded.
         """
-        lm_config = config.language_model
+        lm_config = pinned(config.language_model)
         lm = load_causal_lm(lm_config) if lm_config.name else fresh_gpt2(lm_config)
+        config = config.model_copy(update={"language_model": lm_config})
         return cls(config, _mapper(config, lm), lm, tokenizer)
 
     def prefix(self, embeddings: Tensor) -> Tensor:
@@ -189,7 +190,7 @@ class ClipCap(nn.Module):
         write_model(Path(folder), config, tensors, self.tokenizer, text, settings)
 
     def _config_to_save(self, store_lm: bool | None) -> ModelConfig:
-        """Settings in which the language model is stored, or named with the commit it came from."""
+        """Settings that say whether the language model's weights are stored."""
         lm_config = self.config.language_model
         needed = not lm_config.name or not lm_config.frozen
         stored = (lm_config.stored or needed) if store_lm is None else store_lm
@@ -198,9 +199,7 @@ class ClipCap(nn.Module):
                 "store_lm=False, but the language model was trained here, so no name leads back to "
                 "its weights; leave store_lm away"
             )
-        commit = getattr(self.lm.config, "_commit_hash", None)  # None for a local folder
-        update = {"stored": stored, "revision": lm_config.revision or commit}
-        changed = lm_config.model_copy(update=update)
+        changed = lm_config.model_copy(update={"stored": stored})
         return self.config.model_copy(update={"language_model": changed})
 
     def _parts(self, config: ModelConfig) -> nn.ModuleDict:

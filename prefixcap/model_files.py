@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
@@ -15,6 +14,7 @@ from prefixcap import atomic
 from prefixcap.config import FORMAT_VERSION, ModelConfig, parse
 from prefixcap.errors import InputError
 from prefixcap.hub import model_file
+from prefixcap.tensor_files import read_tensors
 from prefixcap.tokenizer import SETTINGS_FILE, TOKENIZER_FILE, CaptionTokenizer
 
 CONFIG_FILE = "config.json"
@@ -65,18 +65,19 @@ def fill(module: nn.Module, path: Path) -> None:
     Raises:
         InputError: the file is cut off, or a tensor is missing, too many, or of another shape.
     """
-    wanted = stored_tensors(module)
-    try:
-        with safe_open(path, framework="pt") as file:
-            names = file.keys()
-            _compare({name: file.get_slice(name).get_shape() for name in names}, wanted, path)
-            with torch.no_grad():
-                for name, tensor in wanted.items():
-                    tensor.copy_(file.get_tensor(name))
-    except (SafetensorError, OSError) as error:
-        raise InputError(
-            f"{path}: is not a whole safetensors file ({error}); copy or download it again"
-        ) from error
+    copy_into(stored_tensors(module), read_tensors(path), path)
+
+
+def copy_into(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], path: str | Path) -> None:
+    """Copy the tensors `found` in the file `path` into those of a model, in the model's dtype.
+
+    Raises:
+        InputError: a tensor is missing, too many, or of another shape.
+    """
+    _compare(found, wanted, path)
+    with torch.no_grad():
+        for name, tensor in wanted.items():
+            tensor.copy_(found[name])
 
 
 def stored_tensors(module: nn.Module) -> dict[str, Tensor]:
@@ -153,19 +154,19 @@ def _read_config(source: str, path: Path) -> ModelConfig:
     return parse(ModelConfig, values, str(path))
 
 
-def _compare(found: Mapping[str, list[int]], wanted: Mapping[str, Tensor], path: Path) -> None:
+def _compare(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: str | Path) -> None:
     """Raise where the file's tensors are not exactly those of the model."""
     missing = [name for name in wanted if name not in found]
     if missing:
-        raise InputError(f"{path}: lacks {_listed(missing)}, which config.json asks for")
+        raise InputError(f"{path}: lacks {_listed(missing)}; it is incomplete, or of another model")
     unknown = [name for name in found if name not in wanted]
     if unknown:
-        raise InputError(f"{path}: holds {_listed(unknown)}, which config.json knows nothing of")
+        raise InputError(f"{path}: holds {_listed(unknown)}, unknown to the model it should be")
     for name, tensor in wanted.items():
-        if list(tensor.shape) != list(found[name]):
+        if tensor.shape != found[name].shape:
             raise InputError(
-                f"{path}: tensor {name} is {tuple(found[name])}, config.json makes it "
-                f"{tuple(tensor.shape)}; the two files belong to different models"
+                f"{path}: tensor {name} is {tuple(found[name].shape)}, the model's settings make "
+                f"it {tuple(tensor.shape)}; they belong to different models"
             )
 
 

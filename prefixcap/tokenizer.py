@@ -6,14 +6,25 @@ from pathlib import Path
 from typing import Self
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from transformers import AutoTokenizer
 
 from prefixcap import atomic
 from prefixcap.errors import InputError
+from prefixcap.hub import model_file
 
 IGNORED = -100  # a target that no loss is computed for; no token has this id
 END_TOKEN = "<|endoftext|>"  # GPT-2's
 TOKENIZER_FILE = "tokenizer.json"
 SETTINGS_FILE = "tokenizer_config.json"
+TOKENIZER_FILES = (
+    TOKENIZER_FILE,
+    SETTINGS_FILE,
+    "config.json",  # its model_type chooses the tokenizer's class
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+    "special_tokens_map.json",
+)
 NO_SPACE_BEFORE = (".", ",", "!", "?", ";", ":", "'s")
 WORD_FORMS = ("", "Ġ", "▁")  # bare, after a space in byte-level BPE, after a space in SentencePiece
 
@@ -72,17 +83,20 @@ class CaptionTokenizer:
     def from_pretrained(cls, name: str, revision: str | None = None) -> Self:
         """Tokenizer of the model with this hub name or in this folder.
 
+        A folder may also hold GPT-2's two published files alone, vocab.json and merges.txt.
+
         Raises:
             InputError: it cannot be found, or the model has no fast tokenizer.
         """
-        from transformers import AutoTokenizer  # slow to import; models with own files do without
-
+        vocabulary, merges = Path(name) / "vocab.json", Path(name) / "merges.txt"
+        if vocabulary.is_file() and merges.is_file() and not (Path(name) / TOKENIZER_FILE).exists():
+            return cls(_gpt2_backend(vocabulary, merges), END_TOKEN)
+        folder = _fetched(name, revision)
         try:
-            found = AutoTokenizer.from_pretrained(name, revision=revision)
-        except (OSError, ValueError) as error:
+            found = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        except (OSError, ValueError, KeyError) as error:
             raise InputError(
-                f"tokenizer of {name!r}: not found in a folder, in the local cache or on the hub "
-                "(is there a network?). Give a folder that holds tokenizer.json"
+                f"{name}: holds no tokenizer that can be read; give a folder with tokenizer.json"
             ) from error
         if not found.is_fast:
             raise InputError(
@@ -136,6 +150,24 @@ def _read_backend(path: Path) -> Tokenizer:
         raise InputError(
             f"{path}: is not a whole tokenizer file ({error}); copy it again"
         ) from error
+
+
+def _fetched(name: str, revision: str | None) -> Path:
+    """Local folder with the tokenizer files of a folder or hub repository."""
+    found = [model_file(name, file, revision) for file in TOKENIZER_FILES]
+    folder = next((path.parent for path in found if path is not None), None)
+    if folder is None:
+        raise InputError(f"{name}: has no tokenizer; give a folder with tokenizer.json")
+    return folder
+
+
+def _gpt2_backend(vocabulary: Path, merges: Path) -> Tokenizer:
+    """GPT-2's byte-level BPE from the two files it was published in."""
+    backend = Tokenizer(models.BPE.from_file(str(vocabulary), str(merges)))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    backend.add_special_tokens([END_TOKEN])
+    return backend
 
 
 def _read_end_token(path: Path) -> str | None:
