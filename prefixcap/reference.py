@@ -31,14 +31,14 @@ MAPPER_HEADS = 8  # the original's TransformerMapper has no other number
 GPT2_NAME = "openai-community/gpt2"  # whose tokenizer the original uses
 DECODING = DecodeOptions(beam_size=5, stop="word")  # the original's notebook; 67 tokens at most
 BUFFERS = re.compile(r"gpt\.transformer\.h\.\d+\.attn\.(bias|masked_bias)")
-RENAMED = (
-    (re.compile(r"gpt\."), "lm."),
-    (re.compile(r"clip_project\.model\.0\."), "mapper.hidden."),
-    (re.compile(r"clip_project\.model\.2\."), "mapper.out."),
-    (re.compile(r"clip_project\.transformer\."), "mapper."),
-    (re.compile(r"clip_project\.(?=weight|bias)"), "mapper.linear."),
-    (re.compile(r"clip_project\."), "mapper."),
-)
+ORIGINAL_NAMES = {  # what our names begin with, per mapper, and what the original's do
+    "mlp": (("mapper.hidden.", "clip_project.model.0."), ("mapper.out.", "clip_project.model.2.")),
+    "linear": (("mapper.linear.", "clip_project."),),
+    "transformer": (
+        ("mapper.layers.", "clip_project.transformer.layers."),
+        ("mapper.", "clip_project."),
+    ),
+}
 
 
 def import_checkpoint(
@@ -69,15 +69,18 @@ def import_checkpoint(
     if tokenizer is None:
         tokenizer = CaptionTokenizer.from_pretrained(GPT2_NAME)
     model = ClipCap.build(config, tokenizer)
-    tensors = {_renamed(name): tensor for name, tensor in found.items()}
-    head, words = tensors.pop("lm.lm_head.weight", None), tensors["lm.transformer.wte.weight"]
+    head, words = found.pop("gpt.lm_head.weight", None), found["gpt.transformer.wte.weight"]
     if head is not None and not torch.equal(head, words):
         raise InputError(
             f"{path}: gpt.lm_head.weight differs from gpt.transformer.wte.weight, GPT-2 ties them; "
             "expected a checkpoint of the original ClipCap"
         )
     parts = nn.ModuleDict({"mapper": model.mapper, "lm": model.lm})
-    copy_into(stored_tensors(parts), tensors, path)
+    wanted = {
+        _original_name(name, config.mapper.kind): tensor
+        for name, tensor in stored_tensors(parts).items()
+    }
+    copy_into(wanted, found, path)
     return model.eval()
 
 
@@ -87,11 +90,11 @@ def _read(path: Path) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in found.items() if not BUFFERS.fullmatch(name)}
 
 
-def _renamed(name: str) -> str:
-    """Name here of the original's tensor `name`."""
-    for pattern, replacement in RENAMED:
-        if pattern.match(name):
-            return pattern.sub(replacement, name, count=1)
+def _original_name(name: str, kind: str) -> str:
+    """What the original calls the tensor that is `name` here, with a mapper of this kind."""
+    for ours, originals in (("lm.", "gpt."), *ORIGINAL_NAMES[kind]):
+        if name.startswith(ours):
+            return originals + name.removeprefix(ours)
     return name
 
 

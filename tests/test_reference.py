@@ -178,9 +178,9 @@ def test_half_precision_checkpoint_is_read_as_float32(linear_form, tmp_path):
     [
         ({"gpt.transformer.wte.weight": None}, "gpt.transformer.wte.weight"),
         ({"clip_project.weight": None}, "clip_project.weight"),
-        ({"clip_project.bias": None}, "mapper.linear.bias"),
-        ({"clip_project.bias": torch.zeros(5)}, r"mapper.linear.bias is \(5,\)"),
-        ({"gpt.transformer.h.1.ln_1.bias": None}, "lm.transformer.h.1.ln_1.bias"),
+        ({"clip_project.bias": None}, "clip_project.bias"),
+        ({"clip_project.bias": torch.zeros(5)}, r"clip_project.bias is \(5,\)"),
+        ({"gpt.transformer.h.1.ln_1.bias": None}, "lacks tensor gpt.transformer.h.1.ln_1.bias"),
         ({"gpt.lm_head.weight": torch.zeros(VOCABULARY, WIDTH)}, "ties them"),
         ({"optimizer.state": torch.zeros(1)}, "optimizer.state"),
         ({"clip_project.weight": torch.zeros(WIDTH * 99, 20)}, "prefix_length"),
@@ -198,7 +198,7 @@ def test_heads_that_do_not_divide_the_width_are_refused(linear_form, tmp_path):
 
 
 def test_foreign_tensors_are_refused(tmp_path):
-    with pytest.raises(InputError, match="gpt.transformer.wte.weight"):
+    with pytest.raises(InputError, match=r"gpt\.transformer\.wte\.weight"):
         imported({"fc.weight": torch.zeros(3, 3)}, tmp_path)
 
 
