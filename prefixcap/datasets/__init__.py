@@ -19,9 +19,10 @@ from prefixcap.datasets import (
 )
 from prefixcap.datasets.records import CaptionRecord
 from prefixcap.datasets.stored_photos import photo_source
+from prefixcap.datasets.trainable import refuse_untrainable
 from prefixcap.errors import InputError
 
-__all__ = ["READERS", "CaptionRecord", "photo_source", "read"]
+__all__ = ["READERS", "CaptionRecord", "photo_source", "read", "refuse_untrainable"]
 
 Reader = Callable[[Path, str | None, Path | None], list[CaptionRecord]]
 

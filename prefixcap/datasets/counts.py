@@ -41,6 +41,8 @@ class SplitCount:
         return known is not None and (self.images > known.images or self.captions > known.captions)
 
 
+_ORDER = ("train", "restval", "val", "dev", "test")
+
 # Counted in the official annotation files, captions_{train,val}{2014,2017}.json.
 _COCO14 = "Chen et al. 2015, files of 2014"
 _COCO17 = "COCO 2017 files"
@@ -118,8 +120,14 @@ def compare(name: str, records: Sequence[CaptionRecord]) -> list[SplitCount]:
     published = PUBLISHED.get(name, {})
     return [
         SplitCount(group, images[group], captions[group], _nearest(published, group, images[group]))
-        for group in sorted(images, key=lambda group: (group.split()[0], group))
+        for group in sorted(images, key=_place_in_order)
     ]
+
+
+def _place_in_order(group: str) -> tuple[int, str]:
+    """Training splits first, other names last; domains after their split."""
+    split = group.split()[0]
+    return (_ORDER.index(split) if split in _ORDER else len(_ORDER), group)
 
 
 def _groups(record: CaptionRecord) -> list[str]:

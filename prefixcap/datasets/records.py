@@ -11,7 +11,7 @@ from prefixcap.errors import InputError
 _WHITE_SPACE = re.compile(r"[ \t\n\r\f\v]+")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class CaptionRecord:
     """One photo with its captions.
 

@@ -1,0 +1,101 @@
+"""A look at a dataset: one HTML file with random photos and their captions, nothing to fetch."""
+
+import base64
+import io
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+from PIL import Image
+
+from prefixcap.atomic import write_text
+from prefixcap.datasets import photo_source, read
+from prefixcap.datasets.records import CaptionRecord
+from prefixcap.errors import InputError
+from prefixcap.images import open_rgb
+
+_STYLE = (
+    "body{font:15px/1.4 system-ui,sans-serif;margin:2rem;background:#fff;color:#222}"
+    "main{display:grid;grid-template-columns:repeat(auto-fill,minmax(15rem,1fr));gap:1.5rem}"
+    "figure{margin:0}img{max-width:100%;display:block}h1{font-size:1.3rem}"
+    "figcaption p{margin:.3rem 0}small{color:#666;overflow-wrap:anywhere}.error{color:#b00}"
+)
+
+
+@dataclass(frozen=True)
+class SheetOptions:
+    """How many photos a sheet shows, which, and how large."""
+
+    samples: int = 48
+    seed: int = 0
+    thumbnail_px: int = 240  # long side
+
+
+def show(
+    name: str,
+    path: Path,
+    output: Path,
+    split: str | None = None,
+    images: Path | None = None,
+    options: SheetOptions | None = None,
+) -> int:
+    """Number of photos on the sheet written to `output`, a random sample of a dataset.
+
+    The same seed gives the same sample. A photo that cannot be opened is shown as the reason.
+
+    Raises:
+        InputError: the dataset cannot be read, or fewer than one sample is asked for.
+    """
+    options = options or SheetOptions()
+    if options.samples < 1:
+        raise InputError(f"samples is {options.samples}, expected at least 1.")
+    records = read(name, path, split, images)
+    count = min(options.samples, len(records))
+    places = sorted(random.Random(options.seed).sample(range(len(records)), count))
+    title = f"{name}: {count} of {len(records):,} images"
+    write_text(output, sheet([records[place] for place in places], title, options.thumbnail_px))
+    return count
+
+
+def sheet(records: Sequence[CaptionRecord], title: str, thumbnail_px: int) -> str:
+    """HTML of a sheet with the photos and captions of `records`; all text is escaped."""
+    figures = "\n".join(_figure(record, thumbnail_px) for record in records)
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width">'
+        f"<title>{escape(title)}</title><style>{_STYLE}</style></head>\n"
+        f"<body><h1>{escape(title)}</h1>\n<main>\n{figures}\n</main></body></html>\n"
+    )
+
+
+def _figure(record: CaptionRecord, thumbnail_px: int) -> str:
+    """One photo with its captions, id and split."""
+    label = ", ".join(part for part in (record.image_id, record.split, record.domain) if part)
+    captions = "".join(f"<p>{escape(_visible(caption))}</p>" for caption in record.captions)
+    try:
+        photo = _embedded(open_rgb(photo_source(record.path)), thumbnail_px, label)
+    except InputError as error:
+        photo = f'<p class="error">{escape(_visible(str(error)))}</p>'
+    return (
+        f"<figure>{photo}<figcaption>{captions or '<p>(no captions)</p>'}"
+        f"<small>{escape(_visible(label))}</small></figcaption></figure>"
+    )
+
+
+def _embedded(image: Image.Image, thumbnail_px: int, label: str) -> str:
+    """An img element that holds the picture itself."""
+    image.thumbnail((thumbnail_px, thumbnail_px))
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=80)
+    encoded = base64.b64encode(buffer.getvalue()).decode("ascii")
+    return f'<img src="data:image/jpeg;base64,{encoded}" alt="{escape(_visible(label))}">'
+
+
+def _visible(text: str) -> str:
+    """The text with what no page can show (controls, lone surrogates) written as \\xNN."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii")
+        for letter in text
+    )

@@ -1,0 +1,30 @@
+"""The last look before training: records whose captions cannot be learned are refused."""
+
+from collections.abc import Sequence
+
+from prefixcap.datasets.oddities import LONGEST_WORDS, is_overlong
+from prefixcap.datasets.records import CaptionRecord
+from prefixcap.errors import InputError
+
+
+def refuse_untrainable(records: Sequence[CaptionRecord], source: str) -> None:
+    """Nothing, or an error for the first record that cannot be trained on; needs no photos.
+
+    Raises:
+        InputError: no records, an image without captions, a caption of no word or of a page.
+    """
+    if not records:
+        raise InputError(f"{source}: no images to train on. Give a split that has some.")
+    for record in records:
+        where = f"{source}: image {record.image_id} ({record.split})"
+        if not record.captions:
+            raise InputError(f"{where} has no captions. Train on a split that has them.")
+        for caption in record.captions:
+            if not caption:
+                raise InputError(f"{where} has an empty caption. Write or remove it.")
+            if is_overlong(caption):
+                words = caption.count(" ") + 1
+                raise InputError(
+                    f"{where} has a caption of {words} words, expected at most {LONGEST_WORDS}. "
+                    "Shorten or remove it."
+                )
