@@ -41,6 +41,11 @@ WITHOUT_TESTS_OF_THEIR_OWN = {
 }
 
 
+def report(found: list[str]) -> None:
+    """Fail with every line of `found`, if there is one."""
+    assert not found, "\n" + "\n".join(found)
+
+
 def shown(path: Path) -> str:
     """`path` as it is written in messages."""
     return str(path.relative_to(REPOSITORY))
@@ -74,24 +79,25 @@ def words(name: str) -> set[str]:
 
 
 def test_map_lists_every_module_and_nothing_else():
-    assert set(map_entries()) == set(modules())
+    report([f"not in docs/map.md: {name}" for name in set(modules()) - set(map_entries())])
+    report([f"not in the package: {name}" for name in set(map_entries()) - set(modules())])
 
 
 def test_map_says_in_a_few_words_what_each_module_holds():
-    assert [name for name, entry in map_entries().items() if len(entry.text.split()) < 3] == []
+    report([name for name, entry in map_entries().items() if len(entry.text.split()) < 3])
 
 
 def test_imports_point_down_the_map():
     """Lazy imports too. A package's own modules may import each other within their row."""
     wrong = []
-    for name in modules():
+    for name in modules().keys() & map_entries().keys():
         for item in inner_imports(name):
             row, below = map_entries()[name].row, map_entries()[item.name].row
             package = name.partition(".")[0]
             same_room = row == below and package == item.name.partition(".")[0]
             if below >= row and not same_room:
                 wrong.append(f"{name}:{item.line} (row {row}) imports {item.name} (row {below})")
-    assert wrong == []
+    report(wrong)
 
 
 def test_no_import_cycles():
@@ -142,11 +148,13 @@ def test_modules_that_must_be_free_of_torch_are_marked():
 
 def test_functions_are_at_most_60_lines():
     sizes = [(path, node, node.end_lineno - node.lineno + 1) for path, node in functions()]
-    assert [
-        f"{shown(path)}:{node.lineno} {node.name}: {size} lines"
-        for path, node, size in sizes
-        if size > LONGEST_FUNCTION
-    ] == []
+    report(
+        [
+            f"{shown(path)}:{node.lineno} {node.name}: {size} lines"
+            for path, node, size in sizes
+            if size > LONGEST_FUNCTION
+        ]
+    )
 
 
 def test_files_are_at_most_400_lines():
@@ -155,11 +163,13 @@ def test_files_are_at_most_400_lines():
 
 
 def test_blocks_nest_at_most_three_deep():
-    assert [
-        f"{shown(path)}:{node.lineno} {node.name}: {nesting(node)} deep"
-        for path, node in functions()
-        if nesting(node) > DEEPEST_NESTING
-    ] == []
+    report(
+        [
+            f"{shown(path)}:{node.lineno} {node.name}: {nesting(node)} deep"
+            for path, node in functions()
+            if nesting(node) > DEEPEST_NESTING
+        ]
+    )
 
 
 def test_nesting_counts_blocks_and_not_elif():
@@ -178,16 +188,20 @@ def test_functions_take_at_most_six_parameters():
         ]
         if len([name for name in names if name not in ("self", "cls")]) > MOST_PARAMETERS:
             crowded.append(f"{shown(path)}:{node.lineno} {node.name}: {len(names)}")
-    assert crowded == []
+    report(crowded)
 
 
 def test_nothing_is_named_for_being_a_drawer():
+    """No module or class has such a word in its name; no function ends in one."""
     named = [(shown(path), path.stem) for path in python_files()]
     for path in python_files():
-        definitions = (*FUNCTIONS, ast.ClassDef)
-        nodes = [node for node in ast.walk(parsed(path)) if isinstance(node, definitions)]
-        named += [(f"{shown(path)}:{node.lineno}", node.name) for node in nodes]
-    assert [f"{where} {name}" for where, name in named if words(name) & BANNED] == []
+        for node in ast.walk(parsed(path)):
+            where = f"{shown(path)}:{getattr(node, 'lineno', 0)}"
+            if isinstance(node, ast.ClassDef):
+                named.append((where, node.name))
+            elif isinstance(node, FUNCTIONS):
+                named.append((where, node.name.rpartition("_")[2]))
+    report([f"{where} {name}" for where, name in named if words(name) & BANNED])
 
 
 def test_only_the_command_line_prints_or_exits():
@@ -200,7 +214,7 @@ def test_only_the_command_line_prints_or_exits():
         found += [
             f"{shown(path)}:{node.lineno}" for node in calls if ast.unparse(node.func) in refused
         ]
-    assert found == []
+    report(found)
 
 
 def test_every_module_has_its_test_file():
@@ -210,7 +224,7 @@ def test_every_module_has_its_test_file():
         return REPOSITORY / "tests" / path.parent / f"test_{stem}.py"
 
     tested = [name for name in modules() if name not in WITHOUT_TESTS_OF_THEIR_OWN]
-    assert [shown(expected(name)) for name in tested if not expected(name).is_file()] == []
+    report([shown(expected(name)) for name in tested if not expected(name).is_file()])
 
 
 def test_exceptions_from_the_test_rule_are_modules_that_exist():
@@ -227,7 +241,7 @@ def test_no_text_names_a_folder_of_one_machine():
                 for number, line in enumerate(lines, 1)
                 if MACHINE_PATH.search(line)
             ]
-    assert [item for item in found if not item.startswith("tests/test_house.py")] == []
+    report([item for item in found if not item.startswith("tests/test_house.py")])
 
 
 def test_no_loose_ends_in_the_package():
@@ -239,7 +253,7 @@ def test_no_loose_ends_in_the_package():
             for number, line in enumerate(lines, 1)
             if LOOSE_ENDS.search(line)
         ]
-    assert found == []
+    report(found)
 
 
 @pytest.mark.parametrize("check", [("format", "--check"), ("check",)], ids=["format", "lint"])
