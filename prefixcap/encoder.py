@@ -1,0 +1,197 @@
+"""Images become embeddings (B, D) or patch tokens (B, N, D), by one frozen encoder of any kind."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+from prefixcap.clip_resnet import ClipResNet
+from prefixcap.config import EncoderConfig, PreprocessConfig
+from prefixcap.encoder_names import clip_resnet_file, resolve_encoder, sizes_beside, sizes_of
+from prefixcap.errors import InputError
+from prefixcap.hub import CONFIG_FILE, model_file
+from prefixcap.mobilenet import MobileNetV2
+from prefixcap.preprocess import pixels, preprocess_from_folder
+from prefixcap.resnet import ResNet
+from prefixcap.tensor_files import read_tensors
+from prefixcap.transformer_encoders import build_transformer, load_transformer
+
+__all__ = ["ImageEncoder", "build_encoder", "load_encoder", "resolve_encoder"]
+
+# Input of MobileNetV2's weights: level / 127.5 - 1, the whole photo squashed to 224 pixels.
+MOBILENET_PREPROCESS = PreprocessConfig(
+    resize="squash", resample="bilinear", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)
+)
+MOBILENET_FILE = "weights_int8.npz"
+
+
+class ImageEncoder(nn.Module):
+    """A network with its preprocessing, what is taken from it, and whether that is normalised.
+
+    The network is any module with `forward(pixels (B, 3, S, S)) -> (pooled (B, D), patches
+    (B, N, D))` and `embedding_dim(output) -> int`.
+    """
+
+    def __init__(self, config: EncoderConfig, network: nn.Module) -> None:
+        """`config.preprocess` has to be filled in.
+
+        Raises:
+            InputError: the photos would be cut to another size than the network takes.
+        """
+        super().__init__()
+        if config.preprocess is None:
+            raise ValueError(f"encoder {config.kind}: its preprocessing is not filled in")
+        needed, found = getattr(network, "image_size", None), config.preprocess.crop_px
+        if needed not in (None, found):
+            raise InputError(
+                f"encoder {config.name or config.kind}: takes {needed} px images, its "
+                f"preprocessing gives {found} px. Set encoder.preprocess.crop_px={needed}"
+            )
+        self.config = config
+        self.network = network
+        self.embedding_dim: int = network.embedding_dim(config.output)
+        self._cast_digests: tuple[str, str] | None = None  # of the weights after and before
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        """Embeddings (B, D) or patch tokens (B, N, D), float32, from pixels (B, 3, S, S).
+
+        Pixels are normalised, of any float type; they are brought to that of the weights.
+        """
+        pooled, patches = self.network(pixel_values.to(self.dtype))
+        chosen = patches if self.config.output == "patches" else pooled
+        return F.normalize(chosen.float(), dim=-1) if self.config.normalize else chosen.float()
+
+    @torch.inference_mode()
+    def encode(self, images: Sequence[Image.Image]) -> Tensor:
+        """Embeddings (B, D) or patch tokens (B, N, D), float32, of upright RGB images."""
+        if not images:
+            raise ValueError("encode() needs at least one image")
+        batch = np.stack([pixels(image, self.config.preprocess) for image in images])
+        return self(torch.from_numpy(batch).to(self.device))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type that the network computes in."""
+        return next(self.network.parameters()).dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Device that the network is on."""
+        return next(self.network.parameters()).device
+
+    def cast(self, dtype: torch.dtype, device: str | torch.device = "cpu") -> "ImageEncoder":
+        """This encoder, computing in `dtype` on `device`; its fingerprint stays that of float32."""
+        if dtype == self.dtype:
+            return self.to(device=device)
+        before = self._weights_digest()
+        self.to(device=device, dtype=dtype)
+        self._cast_digests = (_digest(self.network), before)
+        return self
+
+    def fingerprint(self) -> str:
+        """Hash, 64 hexadecimal digits, of all that its embeddings depend on.
+
+        Kind, architecture, weights, preprocessing, output and normalisation; not the type or device
+        that it computes in, so that a store made in bfloat16 serves a model that runs in float32.
+        """
+        facts = {
+            "kind": self.config.kind,
+            "architecture": getattr(self.network, "architecture", ""),
+            "preprocess": self.config.preprocess.model_dump(mode="json"),
+            "output": self.config.output,
+            "normalize": self.config.normalize,
+            "weights": self._weights_digest(),
+        }
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+    def _weights_digest(self) -> str:
+        """Hash of the weights, as they were before `cast` unless they changed after it."""
+        digest = _digest(self.network)
+        if self._cast_digests and self._cast_digests[0] == digest:
+            return self._cast_digests[1]
+        return digest
+
+
+def load_encoder(
+    config: EncoderConfig, *, dtype: torch.dtype = torch.float32, device: str = "cpu"
+) -> ImageEncoder:
+    """Encoder with its weights, in evaluation mode, frozen; `config.preprocess` is filled in.
+
+    Raises:
+        InputError: the weights cannot be found or read, a tensor is missing or of another shape,
+            or they are those of another kind of model.
+    """
+    if config.kind == "resnet":
+        raise InputError(
+            "an encoder of kind 'resnet' has its weights in a model folder or a run; "
+            "load that model, or train it: prefixcap train RECIPE"
+        )
+    if not config.name:
+        raise InputError(f"encoder {config.kind}: has no name; give a hub name, folder or file")
+    network = _load_network(config)
+    return _wrapped(config, network).eval().requires_grad_(False).cast(dtype, device)
+
+
+def build_encoder(config: EncoderConfig) -> ImageEncoder:
+    """Encoder with random weights, to be trained or filled from a model's `encoder.*` tensors.
+
+    Raises:
+        InputError: its sizes cannot be found.
+    """
+    if config.kind == "resnet" and config.resnet is not None:
+        return _wrapped(config, ResNet(config.resnet))
+    if config.kind == "mobilenetv2":
+        return _wrapped(config, MobileNetV2())
+    if config.kind == "clip_resnet":
+        return _wrapped(config, ClipResNet(sizes_of(config.name)))
+    file = model_file(config.name, CONFIG_FILE, config.revision)
+    if file is None:
+        raise InputError(f"{config.name}: has no {CONFIG_FILE}, which says the encoder's sizes")
+    return _wrapped(config, build_transformer(config.kind, file.parent, config.name))
+
+
+def _load_network(config: EncoderConfig) -> nn.Module:
+    """Network of a kind with its weights."""
+    if config.kind == "mobilenetv2":
+        path = Path(config.name).expanduser()
+        return MobileNetV2.from_int8_npz(path / MOBILENET_FILE if path.is_dir() else path)
+    if config.kind == "clip_resnet":
+        file = clip_resnet_file(config.name, config.revision)
+        tensors = read_tensors(file)
+        return ClipResNet.from_tensors(tensors, str(file), heads=sizes_beside(file))
+    return load_transformer(config.kind, config.name, config.revision)
+
+
+def _wrapped(config: EncoderConfig, network: nn.Module) -> ImageEncoder:
+    """Encoder around a network, with the network's own preprocessing where none is set."""
+    preprocess = config.preprocess or _own_preprocess(config, network)
+    return ImageEncoder(config.model_copy(update={"preprocess": preprocess}), network)
+
+
+def _own_preprocess(config: EncoderConfig, network: nn.Module) -> PreprocessConfig:
+    """Preprocessing that a network's weights were trained with."""
+    if config.kind == "mobilenetv2":
+        return MOBILENET_PREPROCESS
+    if isinstance(network, ClipResNet):
+        size = network.sizes.image_size
+        return PreprocessConfig(crop_px=size, resize_px=size)
+    if config.kind == "resnet":
+        raise InputError("encoder of kind 'resnet': set its [encoder.preprocess], such as crop_px")
+    return preprocess_from_folder(config.name, config.revision)
+
+
+def _digest(network: nn.Module) -> str:
+    """Hash of the names, shapes and float32 values of a network's weights."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        if name.endswith("num_batches_tracked"):
+            continue  # counts training steps, plays no part in an embedding
+        digest.update(f"{name} {tuple(tensor.shape)} ".encode())
+        digest.update(tensor.detach().float().cpu().contiguous().numpy().data)
+    return digest.hexdigest()
