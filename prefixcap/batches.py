@@ -1,0 +1,280 @@
+"""Records to training batches: every step's batch follows from the seed and the step alone."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from prefixcap.config import PreprocessConfig
+from prefixcap.datasets import read
+from prefixcap.datasets.records import CaptionRecord
+from prefixcap.distill import DistillBatch
+from prefixcap.embeddings import EmbeddingStore
+from prefixcap.errors import InputError
+from prefixcap.images import find_photos
+from prefixcap.model import CaptionBatch
+from prefixcap.recipe import SourceConfig, TrainConfig, ViewConfig, expand
+from prefixcap.tokenizer import IGNORED
+from prefixcap.views import PhotoArray, draw_view
+
+BatchT = TypeVar("BatchT", covariant=True)
+
+
+class BatchSource(Protocol[BatchT]):
+    """Batches by step, so that a run resumes anywhere."""
+
+    steps_per_epoch: int
+
+    def batch(self, step: int) -> BatchT:
+        """The batch of one step, the same at every call."""
+
+
+def read_sources(sources: Sequence[SourceConfig]) -> list[CaptionRecord]:
+    """Records of all sources in order; ids are prefixed by the number and format of the source.
+
+    Raises:
+        InputError: a source is missing, of another format, or without records.
+    """
+    records: list[CaptionRecord] = []
+    for number, source in enumerate(sources):
+        path = expand(source.path)
+        if source.format == "photos":
+            found = [
+                CaptionRecord(photo.key, photo.path, (), "train")
+                for photo in find_photos([str(path)])
+            ]
+        else:
+            images = expand(source.images) if source.images else None
+            found = read(source.format, path, source.split, images)
+        prefix = f"{number}-{source.format}/"
+        records += [CaptionRecord(prefix + r.image_id, r.path, r.captions, r.split) for r in found]
+    if not records:
+        raise InputError("the recipe's [[data]] holds no photo; give at least one source with some")
+    return records
+
+
+def source_id(image_id: str) -> str:
+    """Image id as its data set knows it, without the prefix of `read_sources`."""
+    return image_id.split("/", 1)[1]
+
+
+def epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:
+    """Permutation (count,) of one epoch."""
+    return np.random.default_rng((seed, epoch)).permutation(count)
+
+
+class DistillBatches:
+    """Views of photos with the teacher's grid, for `distill.Distiller`."""
+
+    def __init__(
+        self,
+        records: Sequence[CaptionRecord],
+        photos: PhotoArray,
+        store: EmbeddingStore,
+        views: ViewConfig,
+        preprocess: PreprocessConfig,
+        images_per_step: int,
+        words: int,
+        seed: int,
+    ) -> None:
+        self.photos, self.store, self.views, self.preprocess = photos, store, views, preprocess
+        self.images_per_step, self.seed = images_per_step, seed
+        usable = [
+            row
+            for row, r in enumerate(records)
+            if photos.readable[row] and r.image_id in store.row_of
+        ]
+        self.rows = np.array(usable)
+        self.store_rows = np.array([store.row_of[records[row].image_id] for row in usable])
+        self.vocabulary = frequent_words((c for r in records for c in r.captions), words)
+        self.words = word_targets([records[row].captions for row in usable], self.vocabulary, words)
+        self.captioned = np.array([bool(records[row].captions) for row in usable])
+        self.steps_per_epoch = len(usable) // images_per_step
+
+    def batch(self, step: int) -> DistillBatch:
+        """The batch of one step, the same at every call."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        order = epoch_order(len(self.rows), self.seed, epoch)
+        chosen = order[place * self.images_per_step : (place + 1) * self.images_per_step]
+        generator = np.random.default_rng((self.seed, 1, step))
+        views = [draw_view(self.views, generator) for _ in chosen]
+        pixels = np.stack(
+            [
+                self.photos.view(self.rows[index], view, self.preprocess)
+                for index, view in zip(chosen, views, strict=True)
+            ]
+        )
+        grid = torch.from_numpy(self.store.rows(self.store_rows[chosen]))  # (B, N, D)
+        side = int(grid.shape[1] ** 0.5)
+        return DistillBatch(
+            pixels=channels_last(pixels),
+            grid=grid.view(len(chosen), side, side, -1),  # (B, G, G, D)
+            boxes=torch.tensor([view.box for view in views], dtype=torch.float32),
+            mirrored=torch.tensor([view.mirrored for view in views]),
+            words=torch.from_numpy(self.words[chosen].astype(np.float32)),
+            captioned=torch.from_numpy(self.captioned[chosen]),
+        )
+
+
+@dataclass(frozen=True)
+class CaptionStep:
+    """Captions of one step, and what their images are known by.
+
+    `pixels` (B, 3, S, S) float32 where the encoder runs in the loop, else None and the captions'
+    `embeddings` are filled in.
+    """
+
+    pixels: Tensor | None
+    captions: CaptionBatch
+
+
+class ImageSource(Protocol):
+    """Where a step's images come from: pixels, a store, or nothing at all."""
+
+    def images(
+        self, indices: np.ndarray, generator: np.random.Generator
+    ) -> tuple[Tensor | None, Tensor]:
+        """Pixels (B, 3, S, S) or None, and embeddings (B, ...), of the given records."""
+
+
+class PixelSource:
+    """Views of photos in memory; the encoder is part of the step."""
+
+    def __init__(self, photos: PhotoArray, views: ViewConfig, preprocess: PreprocessConfig) -> None:
+        self.photos, self.views, self.preprocess = photos, views, preprocess
+
+    def images(
+        self, indices: np.ndarray, generator: np.random.Generator
+    ) -> tuple[Tensor | None, Tensor]:
+        """Pixels (B, 3, S, S) of one random view of each photo."""
+        pixels = [
+            self.photos.view(row, draw_view(self.views, generator), self.preprocess)
+            for row in indices
+        ]
+        return channels_last(np.stack(pixels)), torch.empty(0)
+
+
+class StoreSource:
+    """Stored embeddings of the records."""
+
+    def __init__(self, store: EmbeddingStore, records: Sequence[CaptionRecord]) -> None:
+        self.store = store
+        self.rows = np.array([store.row_of.get(record.image_id, -1) for record in records])
+
+    def images(
+        self, indices: np.ndarray, generator: np.random.Generator
+    ) -> tuple[Tensor | None, Tensor]:
+        """Embeddings (B, D) or (B, N, D) float32."""
+        return None, torch.from_numpy(self.store.rows(self.rows[indices])).float()
+
+
+class BlankSource:
+    """Zeros in place of embeddings: captions without images, for the language model alone."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.shape = shape
+
+    def images(
+        self, indices: np.ndarray, generator: np.random.Generator
+    ) -> tuple[Tensor | None, Tensor]:
+        """Embeddings (B, ...) of zeros."""
+        return None, torch.zeros(len(indices), *self.shape)
+
+
+class CaptionBatches:
+    """Images with their captions, image-major, for `ClipCap.loss`."""
+
+    def __init__(
+        self,
+        tokens: Sequence[Sequence[Sequence[int]]],
+        usable: np.ndarray,
+        source: ImageSource,
+        config: TrainConfig,
+    ) -> None:
+        """Batches of the records `usable`, rows of `tokens` (one entry an image, its captions)."""
+        self.tokens, self.source, self.config = tokens, source, config
+        self.rows = usable
+        self.steps_per_epoch = len(usable) // config.images_per_step
+        if not self.steps_per_epoch:
+            raise InputError(
+                f"{len(usable)} images with captions, train.images_per_step is "
+                f"{config.images_per_step}; lower it or give more data"
+            )
+
+    def batch(self, step: int) -> CaptionStep:
+        """The images and captions of one step, the same at every call."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        size = self.config.images_per_step
+        order = epoch_order(len(self.rows), self.config.seed, epoch)
+        chosen = self.rows[order[place * size : (place + 1) * size]]
+        generator = np.random.default_rng((self.config.seed, 1, step))
+        pixels, embeddings = self.source.images(chosen, generator)
+        captions = [self._some(self.tokens[row], generator) for row in chosen]
+        ids, image_rows = padded(captions)
+        return CaptionStep(pixels, CaptionBatch(embeddings, ids, image_rows))
+
+    def _some(
+        self, captions: Sequence[Sequence[int]], generator: np.random.Generator
+    ) -> Sequence[Sequence[int]]:
+        """All of an image's captions, or `captions_per_image` of them at random."""
+        count = self.config.captions_per_image
+        if not 0 < count < len(captions):
+            return captions
+        picked = generator.choice(len(captions), count, replace=False)
+        return [captions[index] for index in picked]
+
+
+def padded(captions: Sequence[Sequence[Sequence[int]]]) -> tuple[Tensor, Tensor]:
+    """Ids (M, T) int64 of all images' captions, padded with IGNORED, and image rows (M,)."""
+    flat = [ids for image in captions for ids in image]
+    longest = max(len(ids) for ids in flat)
+    ids = torch.tensor([list(ids) + [IGNORED] * (longest - len(ids)) for ids in flat])
+    return ids, torch.tensor([row for row, image in enumerate(captions) for _ in image])
+
+
+def prefetched(source: BatchSource[BatchT], first: int, last: int) -> Iterator[BatchT]:
+    """Batches of steps first..last-1, the next two made while one is trained on."""
+    with ThreadPoolExecutor(1) as pool:
+        waiting = [pool.submit(source.batch, step) for step in range(first, min(first + 2, last))]
+        for step in range(first, last):
+            ready = waiting.pop(0).result()
+            if step + 2 < last:
+                waiting.append(pool.submit(source.batch, step + 2))
+            yield ready
+
+
+def channels_last(pixels: np.ndarray) -> Tensor:
+    """Pixels (B, 3, S, S) in the memory order in which convolutions are fastest."""
+    return torch.from_numpy(pixels).contiguous(memory_format=torch.channels_last)
+
+
+def frequent_words(captions: Iterator[str], count: int) -> dict[str, int]:
+    """The `count` most frequent words of the captions, most frequent first, with their places."""
+    counter: Counter[str] = Counter()
+    for caption in captions:
+        counter.update(set(_words(caption)))
+    ranked = sorted(counter.items(), key=lambda item: (-item[1], item[0]))
+    return {word: place for place, (word, _) in enumerate(ranked[:count])}
+
+
+def word_targets(
+    captions: Sequence[Sequence[str]], vocabulary: dict[str, int], count: int
+) -> np.ndarray:
+    """Share (images, count) float16 of an image's captions that hold each word."""
+    targets = np.zeros((len(captions), count), np.float16)
+    for row, texts in enumerate(captions):
+        for text in texts:
+            for word in set(_words(text)) & vocabulary.keys():
+                targets[row, vocabulary[word]] += 1 / len(texts)
+    return targets
+
+
+def _words(caption: str) -> list[str]:
+    """Lower-case words of letters."""
+    return re.findall(r"[a-z]+", caption.lower())

@@ -1,0 +1,185 @@
+"""The caption stages of a recipe: the language model alone, or mapper, language model and encoder."""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from prefixcap.batches import (
+    BlankSource,
+    CaptionBatches,
+    CaptionStep,
+    ImageSource,
+    PixelSource,
+    StoreSource,
+    read_sources,
+)
+from prefixcap.config import ModelConfig
+from prefixcap.datasets.records import CaptionRecord
+from prefixcap.embeddings import EmbeddingStore
+from prefixcap.encoder import ImageEncoder, build_encoder, load_encoder
+from prefixcap.errors import InputError
+from prefixcap.evaluate import evaluate_model
+from prefixcap.model import CaptionBatch, ClipCap
+from prefixcap.recipe import Recipe, TrainConfig, expand
+from prefixcap.run_folder import RunFolder
+from prefixcap.stages import Watch, load_photos, start_from
+from prefixcap.tokenizer import CaptionTokenizer, train_bpe
+from prefixcap.train import Validation, fit
+
+
+class CaptionTask(nn.Module):
+    """ClipCap as `train.fit` trains it; the encoder learns only where it has a rate."""
+
+    def __init__(self, model: ClipCap, config: TrainConfig) -> None:
+        super().__init__()
+        self.model = model
+        self.config = config
+        self.trains_encoder = config.lr_encoder is not None
+        if model.encoder is not None:
+            model.encoder.requires_grad_(self.trains_encoder)
+
+    def loss(self, batch: CaptionStep) -> tuple[Tensor, int, dict[str, float]]:
+        """Summed cross-entropy of the captions' tokens, and their number."""
+        embeddings = batch.captions.embeddings
+        if batch.pixels is not None:
+            self.model.encoder.eval()  # batch-norm statistics stay those of the distillation
+            with torch.set_grad_enabled(self.trains_encoder):
+                embeddings = self.model.encoder(batch.pixels)
+        if self.config.noise:
+            embeddings = embeddings + self.config.noise * torch.randn_like(embeddings)
+        captions = CaptionBatch(embeddings, batch.captions.ids, batch.captions.image_rows)
+        loss, count = self.model.loss(captions, label_smoothing=self.config.label_smoothing)
+        return loss, count, {"tokens": count}
+
+
+def caption_recipe(recipe: Recipe, run: RunFolder, watch: Watch) -> None:
+    """Train the recipe's captioner; the best weights on dev are in `run/best`."""
+    records = read_sources(recipe.data)
+    earlier = _earlier_model(recipe)
+    tokenizer = _tokenizer(recipe, records, earlier)
+    encoder = _encoder(recipe, earlier)
+    model = ClipCap.build(_model_config(recipe, encoder), tokenizer)
+    model.encoder = encoder
+    if earlier is not None:
+        _take_over(model, earlier)
+    task = CaptionTask(model, recipe.train)
+    tokens = [_tokens(record, tokenizer, recipe) for record in records]
+    source, readable = _image_source(recipe, records, encoder, run, watch)
+    usable = np.flatnonzero(readable & np.array([bool(captions) for captions in tokens]))
+    batches = CaptionBatches(tokens, usable, source, recipe.train)
+    validation = _validation(recipe, model, run) if recipe.dev else None
+    fit(task, batches, recipe.train, run, validation, watch.step)
+    model.save_pretrained(run.path / "model")
+
+
+def plain(caption: str) -> str:
+    """Caption in lower case, without a full stop at its end."""
+    return re.sub(r"[\s.]+$", "", caption.lower())
+
+
+def _model_config(recipe: Recipe, encoder: ImageEncoder) -> ModelConfig:
+    """Settings of the model that the recipe describes, with the encoder's own filled in."""
+    side = encoder.config.preprocess.crop_px
+    probe = torch.zeros(1, 3, side, side)
+    with torch.inference_mode():
+        shape = encoder.eval()(probe).shape[1:]
+    return ModelConfig(
+        encoder=encoder.config,
+        embedding_dim=shape[-1],
+        embedding_tokens=shape[0] if len(shape) == 2 else None,
+        mapper=recipe.mapper,
+        language_model=recipe.language_model,
+        end_token=recipe.end_token,
+        decoding=recipe.decoding,
+    )
+
+
+def _earlier_model(recipe: Recipe) -> ClipCap | None:
+    """The captioner whose weights this recipe starts from, if any."""
+    return ClipCap.from_pretrained(expand(recipe.start_from)) if recipe.start_from else None
+
+
+def _take_over(model: ClipCap, earlier: ClipCap) -> None:
+    """Copy mapper and language model of an earlier model of the same sizes."""
+    try:
+        model.mapper.load_state_dict(earlier.mapper.state_dict())
+        model.lm.load_state_dict(earlier.lm.state_dict())
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise InputError(f"start_from: the earlier model has other sizes ({reason})") from error
+
+
+def _tokenizer(
+    recipe: Recipe, records: Sequence[CaptionRecord], earlier: ClipCap | None
+) -> CaptionTokenizer:
+    """The earlier model's tokenizer, the named language model's, or one made from the captions."""
+    if earlier is not None:
+        return earlier.tokenizer
+    if recipe.language_model.name:
+        lm = recipe.language_model
+        return CaptionTokenizer.from_pretrained(lm.name, lm.revision)
+    captions = (_text(caption, recipe) for record in records for caption in record.captions)
+    return train_bpe(captions, recipe.language_model.vocabulary)
+
+
+def _encoder(recipe: Recipe, earlier: ClipCap | None) -> ImageEncoder:
+    """The recipe's encoder: loaded by name, or with weights of an earlier run."""
+    if not recipe.encoder.stored:
+        return load_encoder(recipe.encoder)
+    if earlier is not None and earlier.encoder is not None and not recipe.encoder_from:
+        return earlier.encoder
+    encoder = build_encoder(recipe.encoder)
+    start_from(encoder, recipe.encoder_from)
+    return encoder
+
+
+def _tokens(record: CaptionRecord, tokenizer: CaptionTokenizer, recipe: Recipe) -> list[list[int]]:
+    """Ids of a record's captions, with the end token where one is trained."""
+    end = [tokenizer.end_id] if recipe.end_token else []
+    texts = [_text(caption, recipe) for caption in record.captions]
+    encoded = tokenizer.encode_batch([text for text in texts if text])
+    return [ids[: recipe.decoding.max_tokens] + end for ids in encoded]
+
+
+def _text(caption: str, recipe: Recipe) -> str:
+    return plain(caption) if recipe.plain_captions else caption
+
+
+def _image_source(
+    recipe: Recipe,
+    records: Sequence[CaptionRecord],
+    encoder: ImageEncoder,
+    run: RunFolder,
+    watch: Watch,
+) -> tuple[ImageSource, np.ndarray]:
+    """Where the steps' images come from, and which records have one (M,) bool."""
+    if recipe.stage == "language":
+        config = _model_config(recipe, encoder)
+        tokens, width = config.embedding_tokens, config.embedding_dim
+        shape = (width,) if tokens is None else (tokens, width)
+        return BlankSource(shape), np.ones(len(records), bool)
+    if recipe.store:
+        store = EmbeddingStore(expand(recipe.store))
+        store.check_encoder(encoder)
+        source = StoreSource(store, records)
+        return source, source.rows >= 0
+    photos = load_photos(records, recipe, run, watch)
+    return PixelSource(photos, recipe.views, encoder.config.preprocess), photos.readable
+
+
+def _validation(recipe: Recipe, model: ClipCap, run: RunFolder) -> Validation:
+    """Scores of the model on each dev source; "score" is their mean CIDEr-D."""
+    sources = [(source.format, read_sources([source])) for source in recipe.dev]
+
+    def scores() -> dict[str, float]:
+        values: dict[str, float] = {}
+        for name, records in sources:
+            found = evaluate_model(model, records, recipe.decoding, ("cider", "bleu"))
+            values |= {f"{name} {metric}": value for metric, value in found.scores.corpus.items()}
+        ciders = [value for metric, value in values.items() if metric.endswith("CIDEr")]
+        return {**values, "score": float(np.mean(ciders))}
+
+    return Validation(scores, lambda: model.save_pretrained(run.path / "best"))

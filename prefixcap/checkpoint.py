@@ -1,0 +1,164 @@
+"""Checkpoints of a run: whole or not there, the last few kept, resumed exactly."""
+
+import json
+import os
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from prefixcap.errors import InputError
+from prefixcap.optim import AveragedWeights
+
+PATTERN = re.compile(r"step-(\d{8})")
+
+
+@dataclass
+class TrainState:
+    """What a run has to remember beside its weights: steps done, best value so far."""
+
+    step: int = 0
+    best: float | None = None
+
+
+def save_checkpoint(
+    run: Path,
+    state: TrainState,
+    module: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    average: AveragedWeights | None,
+    keep: int,
+) -> Path:
+    """Write `run/checkpoints/step-N` (weights, optimizer, random state), then drop old ones.
+
+    Raises:
+        OSError: the disk is full or read-only; every earlier checkpoint is then still whole.
+    """
+    folder = run / "checkpoints" / f"step-{state.step:08d}"
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        save_file(_contiguous(_trained_tensors(module)), part / "weights.safetensors")
+        save_file(_contiguous(_optimizer_tensors(optimizer)), part / "optimizer.safetensors")
+        if average is not None:
+            save_file(_contiguous(average.average), part / "average.safetensors")
+        extra = {"step": state.step, "best": state.best, "average_step": average and average.step}
+        (part / "state.json").write_text(json.dumps(extra), encoding="utf-8")
+        save_file({"torch": torch.get_rng_state()}, part / "random.safetensors")
+        for file in part.iterdir():
+            _flush(file)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(part, folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    for old in checkpoints(run)[:-keep]:
+        shutil.rmtree(old)
+    return folder
+
+
+def checkpoints(run: Path) -> list[Path]:
+    """Folders of the whole checkpoints of a run, oldest first."""
+    folder = run / "checkpoints"
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if PATTERN.fullmatch(path.name))
+
+
+def load_checkpoint(
+    folder: Path,
+    module: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    average: AveragedWeights | None,
+) -> TrainState:
+    """State of the run at `folder`, with module, optimizer, average and random state restored.
+
+    Raises:
+        InputError: a file is damaged, or its tensors are not those of this model.
+    """
+    try:
+        extra = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        load_trained(module, load_file(folder / "weights.safetensors"), str(folder))
+        _restore_optimizer(optimizer, load_file(folder / "optimizer.safetensors"))
+        if average is not None:
+            average.average = load_file(folder / "average.safetensors")
+            average.step = extra["average_step"]
+        torch.set_rng_state(load_file(folder / "random.safetensors")["torch"])
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"{folder}: is damaged ({error}). Remove this folder; the run then continues from "
+            f"the checkpoint before it"
+        ) from error
+    return TrainState(step=extra["step"], best=extra["best"])
+
+
+def load_trained(module: nn.Module, tensors: dict[str, Tensor], source: str) -> None:
+    """Copy `tensors` into the module; every trained tensor has to be there with its shape.
+
+    Raises:
+        InputError: a tensor is missing, left over or of another shape; the first one is named.
+    """
+    expected = _trained_tensors(module)
+    for name, tensor in expected.items():
+        if name not in tensors:
+            raise InputError(f"{source}: tensor {name} is missing; it is of another model")
+        if tensors[name].shape != tensor.shape:
+            found, wanted = tuple(tensors[name].shape), tuple(tensor.shape)
+            raise InputError(f"{source}: tensor {name} is {found}, this model expects {wanted}")
+    extra = sorted(set(tensors) - set(expected))
+    if extra:
+        raise InputError(f"{source}: tensor {extra[0]} is not in this model; it is of another one")
+    with torch.no_grad():
+        for name, tensor in expected.items():
+            tensor.copy_(tensors[name])
+
+
+def _trained_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """Trainable parameters and all buffers that are saved; frozen weights come from elsewhere."""
+    frozen = {name for name, p in module.named_parameters() if not p.requires_grad}
+    seen: set[int] = set()
+    tensors = {}
+    for name, tensor in module.state_dict().items():
+        if name not in frozen and (tensor.data_ptr() not in seen or tensor.numel() == 0):
+            seen.add(tensor.data_ptr())  # tied weights are written once
+            tensors[name] = tensor
+    return tensors
+
+
+def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Optimizer state as flat tensors "index.key"."""
+    state = optimizer.state_dict()["state"]
+    return {
+        f"{index}.{key}": value if torch.is_tensor(value) else torch.tensor(value)
+        for index, values in state.items()
+        for key, value in values.items()
+    }
+
+
+def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Put flat tensors "index.key" back; rates are set anew at every step."""
+    state: dict[int, dict[str, Any]] = {}
+    for name, tensor in tensors.items():
+        index, key = name.split(".", 1)
+        state.setdefault(int(index), {})[key] = tensor
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors in row-major memory, as safetensors stores them."""
+    return {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+
+
+def _flush(file: Path) -> None:
+    """Make sure that a written file is on the disk."""
+    with file.open("rb") as written:
+        os.fsync(written.fileno())

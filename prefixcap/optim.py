@@ -1,0 +1,84 @@
+"""AdamW with a rate per part of the model, warm-up and decay, and averaged weights."""
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from prefixcap.recipe import TrainConfig
+
+
+def build_optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
+    """AdamW over the trainable parameters; norms and biases do not decay.
+
+    Parameters of the language model and the encoder take their own rates where the recipe has them.
+    """
+    rates = {"model.lm": config.lr_language_model, "model.encoder": config.lr_encoder}
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in module.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        rate = rates.get(".".join(name.split(".")[:2])) or config.lr
+        decay = config.weight_decay if parameter.ndim > 1 else 0.0
+        groups.setdefault((rate, decay), []).append(parameter)
+    return torch.optim.AdamW(
+        [
+            {"params": parameters, "lr": rate, "peak_lr": rate, "weight_decay": decay}
+            for (rate, decay), parameters in groups.items()
+        ],
+        betas=(0.9, config.beta2),
+        eps=config.eps,
+    )
+
+
+def rate_factor(step: int, steps: int, config: TrainConfig) -> float:
+    """Share of the peak rate at `step` (from 0): linear warm-up, then decay to 0 at `steps`."""
+    if step < config.warmup_steps:
+        return step / config.warmup_steps
+    share = (step - config.warmup_steps) / max(1, steps - config.warmup_steps)
+    if config.decay == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
+    return max(0.0, 1.0 - share)
+
+
+def set_rate(optimizer: torch.optim.Optimizer, factor: float) -> float:
+    """Set every group's rate to `factor` times its peak; the first group's rate comes back."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak_lr"] * factor
+    return optimizer.param_groups[0]["lr"]
+
+
+class AveragedWeights:
+    """Exponential moving average of trainable weights and batch-norm statistics."""
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.step = 0
+        self.average = {name: t.detach().clone() for name, t in _averaged(module)}
+
+    @torch.no_grad()
+    def update(self, module: nn.Module) -> None:
+        """Move the average towards the present weights; young averages move faster."""
+        self.step += 1
+        decay = min(self.decay, (1 + self.step) / (10 + self.step))
+        for name, tensor in _averaged(module):
+            self.average[name].lerp_(tensor.detach(), 1 - decay)
+
+    @torch.no_grad()
+    def swap(self, module: nn.Module) -> None:
+        """Exchange the average and the module's weights; a second call puts them back."""
+        for name, tensor in _averaged(module):
+            kept = tensor.detach().clone()
+            tensor.copy_(self.average[name])
+            self.average[name].copy_(kept)
+
+
+def _averaged(module: nn.Module) -> Iterable[tuple[str, Tensor]]:
+    """Trainable parameters and floating-point buffers, by name."""
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            yield name, parameter
+    for name, buffer in module.named_buffers():
+        if buffer.is_floating_point():
+            yield name, buffer

@@ -1,0 +1,134 @@
+"""Recipes: one TOML file that holds everything a training run needs."""
+
+import os
+import re
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from prefixcap.config import (
+    DecodeOptions,
+    EncoderConfig,
+    LanguageModelConfig,
+    MapperConfig,
+    Settings,
+    parse,
+    read_toml,
+    with_overrides,
+)
+from prefixcap.errors import InputError
+
+
+class SourceConfig(Settings):
+    """One data set of a recipe: `format` as in `prefixcap.datasets.read`, or "photos": no captions.
+
+    `path` may name environment variables, such as "$PREFIXCAP_DATA/flickr8k".
+    """
+
+    format: str
+    path: str
+    split: str | None = None
+    images: str | None = None
+
+
+class ViewConfig(Settings):
+    """Random views of training photos: area of the crop, its aspect, mirror image, light."""
+
+    min_area: float = Field(1.0, gt=0, le=1)
+    max_aspect: float = Field(1.0, ge=1)
+    mirror: bool = False
+    light: float = Field(0.0, ge=0, lt=1)  # brightness and contrast, each by up to this share
+    stored_px: int = Field(208, ge=8)  # side of the squashed photo that crops are cut from
+
+
+class DistillConfig(Settings):
+    """Weights of the losses that carry a teacher's knowledge into a small encoder."""
+
+    teacher: EncoderConfig
+    grid_weight: float = Field(1.0, ge=0)
+    cosine_weight: float = Field(1.0, ge=0)
+    classes_weight: float = Field(0.0, ge=0)
+    temperature: float = Field(2.0, gt=0)
+    words_weight: float = Field(0.0, ge=0)
+    words: int = Field(1000, ge=1)
+
+
+class TrainConfig(Settings):
+    """How weights are found; what the paper does not do is off by default."""
+
+    epochs: float = Field(10, gt=0)
+    images_per_step: int = Field(8, ge=1)
+    lr: float = Field(2e-5, gt=0)  # ClipCap, section 4
+    lr_language_model: float | None = Field(None, gt=0)
+    lr_encoder: float | None = Field(None, gt=0)
+    warmup_steps: int = Field(5000, ge=0)  # ClipCap, section 4
+    decay: Literal["linear", "cosine"] = "linear"
+    weight_decay: float = Field(0.0, ge=0)
+    eps: float = Field(1e-6, gt=0)  # the original code's AdamW
+    beta2: float = Field(0.999, gt=0, lt=1)
+    clip_norm: float = Field(0.0, ge=0)  # 0: off
+    ema: float = Field(0.0, ge=0, lt=1)  # 0: off
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    noise: float = Field(0.0, ge=0)  # standard deviation on the embedding (CapDec, 2022)
+    captions_per_image: int = Field(0, ge=0)  # 0: all of them in each step
+    precision: Literal["fp32", "bf16"] = "bf16"
+    seed: int = 0
+    log_steps: int = Field(50, ge=1)
+    checkpoint_minutes: float = Field(5.0, gt=0)
+    keep_checkpoints: int = Field(2, ge=1)
+    validate_epochs: float = Field(1.0, gt=0)
+    threads: int = Field(0, ge=0)  # 0: torch's own choice
+
+
+class Recipe(Settings):
+    """A whole recipe; `stage` says which training it describes."""
+
+    name: str
+    stage: Literal["distill", "language", "caption"]
+    start_from: str = ""  # model folder whose mapper and language model are taken over
+    encoder_from: str = ""  # run folder of a distillation whose encoder is taken over
+    data: tuple[SourceConfig, ...] = Field(min_length=1)
+    dev: tuple[SourceConfig, ...] = ()
+    store: str = ""  # embedding store (of the teacher where one is distilled); "": from pixels
+    views: ViewConfig = ViewConfig()
+    encoder: EncoderConfig
+    mapper: MapperConfig = MapperConfig()
+    language_model: LanguageModelConfig = LanguageModelConfig()
+    end_token: bool = True
+    plain_captions: bool = False  # lower case, no full stop: for vocabularies made from them
+    distill: DistillConfig | None = None
+    train: TrainConfig = TrainConfig()
+    decoding: DecodeOptions = DecodeOptions()
+
+    @field_validator("name")
+    @classmethod
+    def _is_a_folder_name(cls, name: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+            raise ValueError("expected letters, digits, '.', '_' and '-' only: it names a folder")
+        return name
+
+
+def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
+    """Recipe read from TOML, with the command line's `--set` assignments put in.
+
+    Raises:
+        InputError: the file cannot be read, a key is unknown, a value has a wrong type.
+    """
+    return parse(Recipe, with_overrides(read_toml(path), overrides or []), str(path))
+
+
+def expand(path: str) -> Path:
+    """Path with its environment variables filled in.
+
+    Raises:
+        InputError: a variable that is not set.
+    """
+    expanded = os.path.expandvars(path)
+    missing = re.search(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)", expanded)
+    if missing:
+        raise InputError(
+            f"{path}: the environment variable {missing.group(1)} is not set. "
+            f"Set it to the folder of the data, or override the path with --set"
+        )
+    return Path(expanded).expanduser()

@@ -1,0 +1,128 @@
+"""What each stage of a recipe trains: builds task and batches, calls `train.fit`."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from prefixcap.atomic import replacing
+from prefixcap.batches import DistillBatches, read_sources
+from prefixcap.config import EncoderConfig
+from prefixcap.datasets.records import CaptionRecord
+from prefixcap.distill import Distiller
+from prefixcap.embeddings import EmbeddingStore, StoreItem, build_store
+from prefixcap.encoder import ImageEncoder, build_encoder, load_encoder
+from prefixcap.errors import InputError
+from prefixcap.images import Skipped
+from prefixcap.recipe import Recipe, expand
+from prefixcap.run_folder import RunFolder
+from prefixcap.train import Progress, fit
+from prefixcap.views import PhotoArray
+
+STATISTICS_ROWS = 2000  # rows of the teacher's store that its mean and deviation are taken from
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Where a long call reports to: photos read or encoded, and training progress."""
+
+    photos: Callable[[int, int], None] | None = None
+    step: Callable[[Progress], None] | None = None
+
+
+def embed_recipe(recipe: Recipe, watch: Watch) -> list[Skipped]:
+    """Build the recipe's embedding store: its encoder's, or its teacher's where it distils.
+
+    Raises:
+        InputError: the recipe names no store, or the store holds another encoder's vectors.
+    """
+    if not recipe.store:
+        raise InputError(f"recipe {recipe.name}: has no `store`; it trains from pixels")
+    encoder = load_encoder(_stored_encoder(recipe), dtype=torch.bfloat16)
+    records = read_sources(recipe.data)
+    items = [StoreItem(record.image_id, record.path) for record in records]
+    report = (lambda done: watch.photos(done, len(items))) if watch.photos else None
+    return build_store(expand(recipe.store), encoder, items, on_progress=report)
+
+
+def distill_recipe(recipe: Recipe, run: RunFolder, watch: Watch) -> None:
+    """Train the recipe's encoder on its teacher's store; the weights go to the run folder."""
+    if recipe.distill is None:
+        raise InputError(f"recipe {recipe.name}: stage 'distill' needs a [distill] table")
+    records = read_sources(recipe.data)
+    store = EmbeddingStore(expand(recipe.store))
+    teacher = load_encoder(_stored_encoder(recipe), dtype=torch.bfloat16)
+    store.check_encoder(teacher)
+    student = build_encoder(recipe.encoder)
+    start_from(student, recipe.encoder_from)
+    mean, std = grid_statistics(store)
+    classifier = getattr(teacher.network, "classifier", None)
+    classifier = classifier.float() if isinstance(classifier, nn.Linear) else None
+    task = Distiller(student, classifier, mean, std, recipe.distill)
+    batches = DistillBatches(
+        records,
+        load_photos(records, recipe, run, watch),
+        store,
+        recipe.views,
+        student.config.preprocess,
+        recipe.train.images_per_step,
+        recipe.distill.words,
+        recipe.train.seed,
+    )
+    task.to(memory_format=torch.channels_last)
+    fit(task, batches, recipe.train, run, on_progress=watch.step)
+    save_encoder(run.path, task.encoder)
+
+
+def load_photos(
+    records: Sequence[CaptionRecord], recipe: Recipe, run: RunFolder, watch: Watch
+) -> PhotoArray:
+    """The records' photos in memory; the unreadable ones are written to the run's log."""
+    report = (lambda done: watch.photos(done, len(records))) if watch.photos else None
+    photos = PhotoArray([r.path for r in records], recipe.views.stored_px, report)
+    for skipped in photos.skipped:
+        run.log(skipped=skipped.key, reason=skipped.reason)
+    return photos
+
+
+def save_encoder(run: Path, encoder: ImageEncoder) -> None:
+    """Write the encoder's tensors to `run/encoder.safetensors`, under `encoder.*`."""
+    tensors = {f"encoder.{k}": v.contiguous() for k, v in encoder.state_dict().items()}
+    with replacing(run / "encoder.safetensors") as file:
+        save_file(tensors, file)
+
+
+def start_from(encoder: nn.Module, folder: str) -> None:
+    """Fill an encoder with `encoder.safetensors` of an earlier run; "" leaves it as it is.
+
+    Raises:
+        InputError: the run has no encoder, or one of other sizes.
+    """
+    if not folder:
+        return
+    path = expand(folder) / "encoder.safetensors"
+    if not path.exists():
+        raise InputError(f"{path}: is not there. Train that run first: prefixcap train RECIPE")
+    tensors = {k.removeprefix("encoder."): v for k, v in load_file(path).items()}
+    try:
+        encoder.load_state_dict(tensors)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise InputError(f"{path}: does not fit this recipe's encoder ({reason})") from error
+
+
+def grid_statistics(store: EmbeddingStore) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation (D,) float32 of the store's vectors, from evenly spaced rows."""
+    chosen = np.linspace(0, len(store) - 1, min(len(store), STATISTICS_ROWS)).astype(int)
+    vectors = torch.from_numpy(store.rows(chosen)).float().flatten(0, -2)  # (R * N, D)
+    return vectors.mean(0), vectors.std(0).clamp(min=1e-3)
+
+
+def _stored_encoder(recipe: Recipe) -> EncoderConfig:
+    """The encoder whose vectors the recipe's store holds."""
+    config = recipe.distill.teacher if recipe.distill else recipe.encoder
+    return config.model_copy(update={"name": str(expand(config.name))})
