@@ -89,7 +89,7 @@ class Captioner:
             dtype = torch.bfloat16 if bf16_is_fast(device) else torch.float32
         model = ClipCap.from_pretrained(name, revision=revision, device=device, dtype=dtype)
         if model.encoder is None:
-            model.encoder = load_encoder(model.config.encoder, dtype=dtype, device=device)
+            model.encoder = load_encoder(model.config.encoder, dtype=dtype, device=str(device))
         return cls(model, str(name))
 
     @property

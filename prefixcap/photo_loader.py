@@ -9,7 +9,7 @@ import tempfile
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Self
@@ -128,8 +128,7 @@ class _Worker:
         self.waiting: deque[Path] = deque()
         self._is_proven = is_proven
         self._side_px = preprocess.crop_px
-        self._resources = ExitStack()
-        self._errors = self._resources.enter_context(tempfile.TemporaryFile())
+        self._errors = _scratch_file()
         self._process = self._started()
         self._answers: queue.SimpleQueue[Loaded | None] = queue.SimpleQueue()
         self._send(preprocess.model_dump_json().encode())
@@ -186,7 +185,7 @@ class _Worker:
             self._process.stdin.close()
         self._process.kill()
         self._process.wait(CLOSE_TIMEOUT_S)
-        self._resources.close()
+        self._errors.close()
 
     def _send(self, message: bytes) -> None:
         """One message to the process; that it has ended shows when its answer is awaited."""
@@ -207,6 +206,11 @@ class _Worker:
             self._answers.put(answer)
         self._answers.put(None)
         self._process.stdout.close()
+
+
+def _scratch_file() -> IO[bytes]:
+    """Nameless file for what a worker says on stderr: a pipe would fill up unread."""
+    return tempfile.TemporaryFile()
 
 
 def _package_parent() -> str:
