@@ -13,6 +13,8 @@ from torch import LongTensor, Tensor
 from torch.nn import functional as F
 from transformers import GPT2LMHeadModel, PreTrainedModel
 
+from prefixcap.gpt2_weights import GPT2Weights
+
 FIRST_STEPS = 16  # caption tokens the cache has room for at first; it doubles when they are full
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 
@@ -24,15 +26,17 @@ def is_plain_gpt2(lm: PreTrainedModel) -> bool:
 
 @dataclass
 class GPT2State:
-    """Cache of B images with `width` beams each.
+    """Cache of B images with `width` beams each, and the room their logits are written to.
 
-    `keys` and `values` have one tensor per layer, (B, H, S, d), with S = P + W * room for tokens.
-    `hidden` (B, 1, W, S) is 0 where a beam may look and -inf elsewhere; None with one beam.
+    Each layer has `keys` (B, H, d, S) and `values` (B, H, S, d) with S = P + W * room for tokens;
+    keys lie transposed because that is the product the attention needs. `bias` (B, 1, W, S)
+    float32 is 0 where a beam may look and -inf elsewhere; None with one beam. `logits` (B * W, V).
     """
 
     keys: list[Tensor]
     values: list[Tensor]
-    hidden: Tensor | None
+    bias: Tensor | None
+    logits: Tensor
     prefix_length: int
     width: int
     max_tokens: int
@@ -45,123 +49,141 @@ class GPT2State:
 
     def reorder(self, parents: LongTensor) -> None:
         """Beam w of each image sees from now on what beam `parents[:, w]` saw; (B, W)."""
-        if self.hidden is not None:
-            index = parents[:, None, :, None].expand(-1, -1, -1, self.hidden.shape[-1])
-            self.hidden = self.hidden.gather(2, index)  # (B, 1, W, S)
+        if self.bias is not None:
+            index = parents[:, None, :, None].expand(-1, -1, -1, self.bias.shape[-1])
+            self.bias = self.bias.gather(2, index)  # (B, 1, W, S)
 
     def keep(self, images: LongTensor) -> None:
         """Only the images at these places of the batch stay, in this order."""
-        used = self.used
-        for caches in (self.keys, self.values):
-            for layer, cache in enumerate(caches):
-                cache[: len(images), :, :used] = cache[images, :, :used]
-                caches[layer] = cache[: len(images)]
-        if self.hidden is not None:
-            self.hidden = self.hidden[images]
+        count, used = len(images), self.used
+        for layer, (keys, values) in enumerate(zip(self.keys, self.values, strict=True)):
+            keys[:count, ..., :used] = keys[images, ..., :used]
+            values[:count, :, :used] = values[images, :, :used]
+            self.keys[layer], self.values[layer] = keys[:count], values[:count]
+        if self.bias is not None:
+            self.bias = self.bias[images]
 
-    def open_step(self, dtype: torch.dtype) -> slice:
+    def next_places(self) -> slice:
         """Places for the W tokens of the next step, each visible to its own beam."""
         places = slice(self.used, self.used + self.width)
-        if places.stop > self.keys[0].shape[2]:
+        if places.stop > self.values[0].shape[2]:
             self._grow()
-        if self.hidden is not None:
-            own = torch.eye(self.width, dtype=torch.bool, device=self.hidden.device)
-            self.hidden[..., places] = torch.zeros_like(own, dtype=dtype).masked_fill(
-                ~own, -torch.inf
-            )
+        if self.bias is not None:
+            others = ~torch.eye(self.width, dtype=torch.bool, device=self.bias.device)
+            self.bias[..., places] = torch.where(others, -torch.inf, 0.0)
+        self.steps += 1
         return places
 
     def _grow(self) -> None:
         """Room for twice as many steps, at most `max_tokens`."""
-        room = (self.keys[0].shape[2] - self.prefix_length) // self.width
+        room = (self.values[0].shape[2] - self.prefix_length) // self.width
         extra = (min(2 * room, self.max_tokens) - room) * self.width
-        for caches in (self.keys, self.values):
-            for layer, cache in enumerate(caches):
-                caches[layer] = F.pad(cache, (0, 0, 0, extra))  # (B, H, S, d)
-        if self.hidden is not None:
-            self.hidden = F.pad(self.hidden, (0, extra), value=-torch.inf)
+        for layer, (keys, values) in enumerate(zip(self.keys, self.values, strict=True)):
+            self.keys[layer] = F.pad(keys, (0, extra))  # (B, H, d, S)
+            self.values[layer] = F.pad(values, (0, 0, 0, extra))  # (B, H, S, d)
+        if self.bias is not None:
+            self.bias = F.pad(self.bias, (0, extra), value=-torch.inf)
 
 
 class GPT2Stepper:
-    """start and step of a GPT-2, reading the language model's own weights."""
+    """start and step of a GPT-2; its weights are arranged anew when they have changed."""
 
     def __init__(self, lm: GPT2LMHeadModel) -> None:
         self.lm = lm
-        self.heads = lm.config.n_head
+        self._weights: GPT2Weights | None = None
 
     def start(self, prefix: Tensor, width: int, max_tokens: int) -> tuple[Tensor, GPT2State]:
         """Logits (B, V) float32 of the first token after `prefix` (B, P, D), and the state."""
-        state = self._empty_state(prefix, width, max_tokens)
-        length = prefix.shape[1]
-        positions = self.lm.transformer.wpe.weight[:length]  # (P, D)
+        weights = self._current_weights()
+        state = _empty_state(weights, prefix, width, max_tokens)
+        images, length, _ = prefix.shape
 
         def attend(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-            state.keys[layer][:, :, :length] = key
+            state.keys[layer][..., :length] = key.transpose(2, 3)  # (B, H, d, P)
             state.values[layer][:, :, :length] = value
-            scale = self.lm.transformer.h[layer].attn.scaling
+            scale = weights.layers[layer].scale
             return F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=scale)
 
-        hidden = self._layers(prefix.to(positions.dtype) + positions, attend)
-        return self._logits(hidden[:, -1]), state
+        embedded = prefix.to(weights.positions.dtype) + weights.positions[:length]
+        hidden = _through_layers(weights, embedded, attend)[:, -1]  # (B, D)
+        logits = state.logits[:images]
+        weights.output(hidden, logits)
+        return logits, state
 
     def step(self, ids: Tensor, state: GPT2State) -> Tensor:
-        """Logits (B, W, V) float32 of the token after `ids` (B, W) int64."""
-        transformer = self.lm.transformer
-        places = state.open_step(transformer.wte.weight.dtype)
-        mask = None if state.hidden is None else state.hidden[..., : places.stop]
+        """Logits (B, W, V) float32 of the token after `ids` (B, W) int64; valid until the next."""
+        weights = self._weights
+        position = weights.positions[state.prefix_length + state.steps]
+        places = state.next_places()
 
         def attend(layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
             keys, values = state.keys[layer], state.values[layer]
-            keys[:, :, places] = key
+            keys[..., places] = key.transpose(2, 3)  # (B, H, d, W)
             values[:, :, places] = value
-            return F.scaled_dot_product_attention(
-                query,
-                keys[:, :, : places.stop],
-                values[:, :, : places.stop],
-                attn_mask=mask,
-                scale=transformer.h[layer].attn.scaling,
-            )
+            seen = (keys[..., : places.stop], values[:, :, : places.stop])
+            return _attention(query * weights.layers[layer].scale, *seen, state.bias)
 
-        position = transformer.wpe.weight[state.prefix_length + state.steps]
-        state.steps += 1
-        return self._logits(self._layers(transformer.wte(ids) + position, attend))
+        embedded = F.embedding(ids, weights.tokens) + position  # (B, W, D)
+        hidden = _through_layers(weights, embedded, attend).flatten(0, 1)  # (B * W, D)
+        logits = state.logits[: len(hidden)]
+        weights.output(hidden, logits)
+        return logits.unflatten(0, ids.shape)  # (B, W, V)
 
-    def _layers(self, hidden: Tensor, attend: Attend) -> Tensor:
-        """Hidden states (B, T, D) after all layers and the final norm."""
-        for number, layer in enumerate(self.lm.transformer.h):
-            fused = layer.attn.c_attn(layer.ln_1(hidden))  # (B, T, 3D)
-            query, key, value = (self._split_heads(part) for part in fused.chunk(3, dim=-1))
-            mixed = attend(number, query, key, value).transpose(1, 2).flatten(2)  # (B, T, D)
-            hidden = hidden + layer.attn.c_proj(mixed)
-            hidden = hidden + layer.mlp.c_proj(layer.mlp.act(layer.mlp.c_fc(layer.ln_2(hidden))))
-        return self.lm.transformer.ln_f(hidden)
+    def _current_weights(self) -> GPT2Weights:
+        """The weights of the language model as they are now."""
+        if self._weights is None or not self._weights.are_those_of(self.lm):
+            self._weights = GPT2Weights(self.lm)
+        return self._weights
 
-    def _split_heads(self, states: Tensor) -> Tensor:
-        """(B, T, D) seen as (B, H, T, d)."""
-        return states.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, H, T, d)
 
-    def _logits(self, hidden: Tensor) -> Tensor:
-        """Logits (..., V) float32 of hidden states (..., D)."""
-        return self.lm.lm_head(hidden).float()
+def _through_layers(weights: GPT2Weights, hidden: Tensor, attend: Attend) -> Tensor:
+    """Hidden states (B, T, D) after all layers and the final norm."""
+    for number, layer in enumerate(weights.layers):
+        fused = layer.qkv(layer.norm_1(hidden)).unflatten(-1, (3, weights.heads, -1))
+        query, key, value = fused.permute(2, 0, 3, 1, 4)  # 3 x (B, H, T, d)
+        mixed = attend(number, query, key, value).transpose(1, 2).flatten(2)  # (B, T, D)
+        hidden = hidden + layer.out(mixed)
+        hidden = hidden + layer.down(layer.up(layer.norm_2(hidden)))
+    return weights.norm(hidden)
 
-    def _empty_state(self, prefix: Tensor, width: int, max_tokens: int) -> GPT2State:
-        """Cache without content, with room for the prefix and the first steps."""
-        images, length, size = prefix.shape
-        dtype = self.lm.transformer.wte.weight.dtype
-        places = length + width * min(max_tokens, FIRST_STEPS)
-        shape = (images, self.heads, places, size // self.heads)
-        hidden = None
-        if width > 1:
-            hidden = torch.full(
-                (images, 1, width, places), -torch.inf, dtype=dtype, device=prefix.device
-            )
-            hidden[..., :length] = 0.0
-        layers = range(self.lm.config.n_layer)
-        return GPT2State(
-            keys=[torch.empty(shape, dtype=dtype, device=prefix.device) for _ in layers],
-            values=[torch.empty(shape, dtype=dtype, device=prefix.device) for _ in layers],
-            hidden=hidden,
-            prefix_length=length,
-            width=width,
-            max_tokens=max_tokens,
-        )
+
+def _attention(query: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None) -> Tensor:
+    """Mixed values (B, H, W, d) for scaled queries (B, H, W, d), keys (B, H, d, S), values.
+
+    Written out because these many tiny products take a third of the time that PyTorch's fused
+    attention needs for them on a CPU. The softmax is in float32.
+    """
+    scores = torch.bmm(query.flatten(0, 1), keys.flatten(0, 1))  # (B * H, W, S)
+    if bias is None:
+        weights = scores.softmax(dim=-1, dtype=torch.float32)
+    else:
+        visible = bias[..., : keys.shape[-1]]  # (B, 1, W, S)
+        scores = scores.float().unflatten(0, query.shape[:2]).add_(visible)  # (B, H, W, S)
+        weights = scores.softmax(dim=-1).flatten(0, 1)  # (B * H, W, S)
+    mixed = torch.bmm(weights.to(values.dtype), values.flatten(0, 1))  # (B * H, W, d)
+    return mixed.unflatten(0, query.shape[:2])  # (B, H, W, d)
+
+
+def _empty_state(weights: GPT2Weights, prefix: Tensor, width: int, max_tokens: int) -> GPT2State:
+    """Cache without content, with room for the prefix and the first steps."""
+    images, length, size = prefix.shape
+    places = length + width * min(max_tokens, FIRST_STEPS)
+    head_size = size // weights.heads
+    like = {"dtype": weights.tokens.dtype, "device": weights.tokens.device}
+    bias = None
+    if width > 1:
+        bias = torch.full((images, 1, width, places), -torch.inf, device=like["device"])
+        bias[..., :length] = 0.0
+    return GPT2State(
+        keys=[
+            torch.empty(images, weights.heads, head_size, places, **like) for _ in weights.layers
+        ],
+        values=[
+            torch.empty(images, weights.heads, places, head_size, **like) for _ in weights.layers
+        ],
+        bias=bias,
+        logits=torch.empty(images * width, weights.output.vocabulary, device=like["device"]),
+        prefix_length=length,
+        width=width,
+        max_tokens=max_tokens,
+    )

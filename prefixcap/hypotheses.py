@@ -1,10 +1,11 @@
 """Captions while they are written: a table of tensors for all images and beams at once."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from typing import Self
 
 import torch
-from torch import LongTensor, Tensor
+from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,21 @@ class Hypothesis:
 
 
 @dataclass(frozen=True)
+class NextTokens:
+    """What a search chooses from: log p of a token is `logits` - `normalizer`.
+
+    `logits` (B, W, V) float32 with -inf at the tokens that the rules exclude; `normalizer`
+    (B, W, 1) float32 over all tokens, so that rules change no probability. `stop_ids` (S,) int64
+    end a hypothesis at this step; `is_last`: no further token will be asked for.
+    """
+
+    logits: Tensor
+    normalizer: Tensor
+    stop_ids: Tensor
+    is_last: bool
+
+
+@dataclass(frozen=True)
 class Choice:
     """The next token of each hypothesis: `tokens` (B, W) int64, `log_probs` (B, W) float32.
 
@@ -32,8 +48,8 @@ class Choice:
     parents: Tensor | None = None
 
 
-@dataclass
-class LiveHypotheses:
+@dataclass(frozen=True)
+class HypothesisTable:
     """W hypotheses of each of B images, all `steps` tokens long unless they stopped before.
 
     Shapes: `ids` (B, W, T) int64 and `log_probs` (B, W, T) float32, filled up to `steps`; `sums`
@@ -49,7 +65,7 @@ class LiveHypotheses:
     steps: int = 0
 
     @classmethod
-    def empty(cls, images: int, max_tokens: int, device: torch.device) -> "LiveHypotheses":
+    def empty(cls, images: int, max_tokens: int, device: torch.device) -> Self:
         """One hypothesis without tokens for each image; W is 1 until the first choice."""
         return cls(
             ids=torch.zeros(images, 1, max_tokens, dtype=torch.int64, device=device),
@@ -59,28 +75,40 @@ class LiveHypotheses:
             stopped=torch.zeros(images, 1, dtype=torch.bool, device=device),
         )
 
-    def extend(self, choice: Choice, stop_ids: LongTensor) -> None:
-        """Append the chosen tokens; a hypothesis that has stopped stays as it is."""
-        if choice.parents is not None:
-            self._follow(choice.parents)
-        growing = ~self.stopped
-        self.ids[:, :, self.steps] = choice.tokens
-        self.log_probs[:, :, self.steps] = choice.log_probs
-        self.sums = torch.where(growing, self.sums + choice.log_probs, self.sums)
-        self.lengths = self.lengths + growing
-        self.stopped = self.stopped | torch.isin(choice.tokens, stop_ids)
-        self.steps += 1
+    def extended(self, choice: Choice, stop_ids: Tensor) -> Self:
+        """The table one token later; a hypothesis that has stopped stays as it is."""
+        before = self if choice.parents is None else self.at(choice.parents)
+        growing = ~before.stopped
+        ids, log_probs = before.ids.clone(), before.log_probs.clone()
+        ids[:, :, self.steps] = choice.tokens
+        log_probs[:, :, self.steps] = choice.log_probs
+        return replace(
+            before,
+            ids=ids,
+            log_probs=log_probs,
+            sums=torch.where(growing, before.sums + choice.log_probs, before.sums),
+            lengths=before.lengths + growing,
+            stopped=before.stopped | torch.isin(choice.tokens, stop_ids),
+            steps=self.steps + 1,
+        )
 
-    def _follow(self, parents: Tensor) -> None:
-        """Hypothesis w of each image becomes a copy of hypothesis `parents[:, w]`."""
-        rows = torch.arange(len(parents), device=parents.device)[:, None]  # (B, 1)
-        for name in _TABLES:
-            setattr(self, name, getattr(self, name)[rows, parents])  # (B, W) or (B, W, T)
+    def at(self, beams: Tensor) -> Self:
+        """The table whose hypothesis w of each image is this one's `beams[:, w]`; (B, W')."""
+        rows = torch.arange(len(beams), device=beams.device)[:, None]  # (B, 1)
+        return self._with({name: getattr(self, name)[rows, beams] for name in _TABLES})
 
-    def keep(self, images: LongTensor) -> None:
-        """Only the images at these places of the batch stay, in this order."""
-        for name in _TABLES:
-            setattr(self, name, getattr(self, name)[images])
+    def kept(self, images: Tensor) -> Self:
+        """The table of only the images at these places of the batch, in this order."""
+        return self._with({name: getattr(self, name)[images] for name in _TABLES})
+
+    def beside(self, other: Self) -> Self:
+        """The table with the hypotheses of `other` after its own, (B, W + W')."""
+        pairs = {name: (getattr(self, name), getattr(other, name)) for name in _TABLES}
+        return self._with({name: torch.cat(pair, dim=1) for name, pair in pairs.items()})
+
+    def _with(self, tables: dict[str, Tensor]) -> Self:
+        """The same number of steps with other tensors."""
+        return replace(self, **tables)
 
     def written(self) -> Tensor:
         """Tokens so far, (B, W, steps) int64."""
@@ -90,26 +118,24 @@ class LiveHypotheses:
         """Last token of each hypothesis, (B, W) int64."""
         return self.ids[:, :, self.steps - 1]
 
+    def averages(self) -> Tensor:
+        """Mean log-probability of each hypothesis' tokens, (B, W) float32."""
+        return self.sums / self.lengths
+
     def ranked(self, scores: Tensor, images: Sequence[int]) -> list[list[Hypothesis]]:
         """Hypotheses of `images`, best of `scores` (B, W) first; impossible ones (-inf) are out."""
-        order = scores.argsort(dim=1, descending=True, stable=True)
+        chosen = self.kept(torch.tensor(list(images), dtype=torch.int64, device=scores.device))
+        scores, order = scores[list(images)].sort(dim=1, descending=True, stable=True)
+        chosen = chosen.at(order)
+        columns = (chosen.ids, chosen.log_probs, chosen.lengths, scores)
         return [
             [
-                self._hypothesis(image, beam, scores)
-                for beam in order[image].tolist()
-                if scores[image, beam] > -torch.inf
+                Hypothesis(ids[:length], log_probs[:length], score)
+                for ids, log_probs, length, score in zip(*image, strict=True)
+                if score > -torch.inf
             ]
-            for image in images
+            for image in zip(*(column.tolist() for column in columns), strict=True)
         ]
 
-    def _hypothesis(self, image: int, beam: int, scores: Tensor) -> Hypothesis:
-        """The hypothesis in one place of the table."""
-        length = int(self.lengths[image, beam])
-        return Hypothesis(
-            ids=self.ids[image, beam, :length].tolist(),
-            log_probs=self.log_probs[image, beam, :length].tolist(),
-            score=float(scores[image, beam]),
-        )
 
-
-_TABLES = tuple(field.name for field in fields(LiveHypotheses) if field.name != "steps")
+_TABLES = tuple(field.name for field in fields(HypothesisTable) if field.name != "steps")
