@@ -98,6 +98,8 @@ def _system_line(error: OSError) -> str:
         errno.EPERM: "Choose a path that you may read and write",
         errno.EROFS: "Choose an output on a disk that can be written",
         errno.ENOENT: "Check the path",
+        errno.EEXIST: "Choose another path for the output",
+        errno.ENOTDIR: "Choose another path for the output",
         errno.EMFILE: "Raise the limit of open files: ulimit -n 4096",
     }
     where = f"{error.filename}: " if error.filename is not None else ""

@@ -25,7 +25,7 @@ def import_original(
     ] = "openai-community/gpt2",
 ) -> None:
     """Turn a checkpoint of the original ClipCap into a model folder."""
-    from prefixcap.encoder import resolve_encoder
+    from prefixcap.encoder_names import resolve_encoder
     from prefixcap.reference import import_checkpoint
     from prefixcap.tokenizer import CaptionTokenizer
 

@@ -97,7 +97,7 @@ def render(entries: Sequence[Entry], model_name: str) -> str:
     return template.substitute(
         title=f"{count} photograph{'s' if count != 1 else ''}, captioned by {model}",
         summary=f"The caption is the best of a beam of {BEAM}, the alternatives are the others. "
-        "The number beside each is its mean log-probability per token: nearer to 0 is surer.",
+        "Scores are mean log-probabilities per token: nearer to 0 is surer.",
         slots=len(entries[0].slots) if entries else 0,
         articles="\n".join(_article(entry) for entry in entries),
         origin=f"Written by <code>prefixcap demo --model {model}</code>, prefixcap {version}. "
@@ -113,6 +113,7 @@ def _article(entry: Entry) -> str:
 <figcaption>{escape(entry.name)}</figcaption></figure>
 <div>
 <h2>{escape(best.text)}</h2>
+<h3>Alternatives (score of the caption itself {best.score:.2f})</h3>
 <ol class="captions">{"".join(_alternative(caption) for caption in others)}</ol>
 <h3>Prefix as words</h3>
 <ol class="slots">{"".join(_slot(nearest) for nearest in entry.slots)}</ol>
@@ -126,11 +127,11 @@ def _alternative(caption: Caption) -> str:
 
 
 def _slot(nearest: Sequence[NearestToken]) -> str:
-    """The word of one prefix vector; all its nearest ones on hovering; a line for the cosine."""
+    """The word of one prefix vector with its cosine; all its nearest ones on hovering."""
     listed = ", ".join(f"{token.text} {token.similarity:.2f}" for token in nearest)
     first = nearest[0]
-    line = f'<i style="width:{max(1, round(100 * first.similarity))}%"></i>'
-    return f'<li title="{escape(listed)}">{escape(first.text)}{line}</li>'
+    cosine = f"<i>{first.similarity:.2f}</i>"
+    return f'<li title="{escape(listed)}">{escape(first.text)}{cosine}</li>'
 
 
 def _data_uri(image: Image.Image) -> str:
