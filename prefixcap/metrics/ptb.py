@@ -16,6 +16,7 @@ from prefixcap.metrics.ptb_rules import (
     TITLES,
     longest,
 )
+from prefixcap.metrics.ptb_symbols import SOFT_HYPHEN, printed, stand_ins
 
 # The COCO code's list, but for its names of brackets: it compares "-LRB-" with tokens that are
 # lower case by then, so brackets stay.
@@ -40,7 +41,7 @@ _COMPOUNDS = frozenset(first + second for first, second in COMPOUNDS.items())
 
 _PLAIN = re.compile(r"\s*[A-Za-z]+(?:-[A-Za-z]+)*(?:,? +[A-Za-z]+(?:-[A-Za-z]+)*)*\.?\s*")
 _EASY = re.compile(r"[A-Za-z]+(?:-[A-Za-z]+)*(?=,? |,?\n)")
-_BLANK = re.compile(r"\s")
+_BLANK = re.compile(r"[\s\x00-\x1f\x7f]")
 
 
 def tokenize_lines(captions: Sequence[str]) -> list[str]:
@@ -73,17 +74,17 @@ def tokenize(caption: str, following: str = "") -> str:
 
 def split(caption: str, following: str = "") -> list[str]:
     """All tokens of one caption, punctuation too, lower case."""
-    caption = _BLANK.sub(" ", caption).rstrip()
-    text = f"{caption}\n{following}\n"
+    caption = _BLANK.sub(" ", caption).replace(SOFT_HYPHEN, "").rstrip()
+    text = f"{stand_ins(caption)}\n{following}\n"
     place, tokens = 0, []
     while place < len(caption):
         if text[place] == " ":
             place += 1
             continue
         word = _EASY.match(text, place)
-        token = word[0] if word and word[0].lower() not in _COMPOUNDS else longest(text, place)
-        tokens.append(_spelled(token))
-        place += len(token)
+        found = word[0] if word and word[0].lower() not in _COMPOUNDS else longest(text, place)
+        tokens.append(_spelled(caption[place : place + len(found)]))
+        place += len(found)
     return tokens
 
 
@@ -98,7 +99,8 @@ def _spelled(token: str) -> str:
     """The token as the COCO code prints it; a blank inside becomes a no-break space."""
     if token in _SPELLINGS:
         return _SPELLINGS[token]
-    token = token.lower().replace(" ", "\u00a0").replace("(", "-lrb-").replace(")", "-rrb-")
+    token = printed(token.lower()).replace(" ", "\u00a0")
+    token = token.replace("(", "-lrb-").replace(")", "-rrb-")
     if "@" in token:  # an address
         return token
     return token.replace("&amp;", "&").replace("&lt;", "<").replace("&gt;", ">")

@@ -1,6 +1,6 @@
 """All caption metrics of one set of candidates against their references."""
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -88,12 +88,10 @@ def tokenize_all(
     check_ids(candidates, references)
     ids = list(candidates)
     sizes = [len(references[key]) for key in ids]
-    texts = [*candidates.values(), *(text for key in ids for text in references[key])]
-    tokens = split(texts)
-    rest = iter(tokens[len(ids) :])
-    return TokenizedCaptions(
-        ids, tokens[: len(ids)], [[next(rest) for _ in range(size)] for size in sizes]
-    )
+    # two lists, as the COCO code tokenizes: a caption's last stop can depend on the next caption
+    rest = iter(split([text for key in ids for text in references[key]]))
+    groups = [[next(rest) for _ in range(size)] for size in sizes]
+    return TokenizedCaptions(ids, split(list(candidates.values())), groups)
 
 
 def check_ids(
@@ -161,12 +159,7 @@ def _cider(captions: TokenizedCaptions) -> Columns:
     return {"CIDEr": (float(np.mean(values)), values)}
 
 
-def _ptb(texts: Iterable[str]) -> list[str]:
-    """Our form of Stanford's tokenizer."""
-    return [ptb.tokenize(text) for text in texts]
-
-
-def _none(texts: Iterable[str]) -> list[str]:
+def _none(texts: Sequence[str]) -> list[str]:
     """Captions that are tokens already, joined by spaces."""
     return [" ".join(filter(None, text.split(" "))) for text in texts]
 
@@ -176,4 +169,7 @@ SCORERS: dict[str, Callable[[TokenizedCaptions], Columns]] = {
     "rouge": _rouge,
     "cider": _cider,
 }
-TOKENIZERS: dict[str, Callable[[Iterable[str]], list[str]]] = {"ptb": _ptb, "none": _none}
+TOKENIZERS: dict[str, Callable[[Sequence[str]], list[str]]] = {
+    "ptb": ptb.tokenize_lines,
+    "none": _none,
+}
