@@ -8,7 +8,16 @@ from typing import Annotated
 
 import typer
 
-from prefixcap import __version__, cli_demo, cli_doctor
+from prefixcap import (
+    __version__,
+    cli_caption,
+    cli_data,
+    cli_demo,
+    cli_doctor,
+    cli_evaluate,
+    cli_model,
+    cli_train,
+)
 from prefixcap.errors import InputError
 
 USAGE_ERROR, FAILED, INTERRUPTED = 2, 1, 130  # 130 = 128 + SIGINT, as shells report it
@@ -21,8 +30,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command()(cli_caption.caption)
 app.command()(cli_demo.demo)
 app.command()(cli_doctor.doctor)
+app.command("import")(cli_model.import_original)
+app.command()(cli_train.embed)
+app.command()(cli_train.train)
+app.command()(cli_evaluate.evaluate)
+app.add_typer(cli_data.app, name="data")
 
 
 def _show_version(wanted: bool) -> None:

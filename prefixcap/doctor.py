@@ -70,7 +70,7 @@ def python_findings() -> list[Finding]:
 
 def package_findings() -> list[Finding]:
     """Installed version of each package that prefixcap requires, against what it asks for."""
-    return [_package_finding(requirement) for requirement in requirements()]
+    return [package_finding(requirement) for requirement in requirements()]
 
 
 def requirements(extra: str = "") -> list[str]:
@@ -98,7 +98,7 @@ def installed_version(package: str) -> str | None:
         return None
 
 
-def _package_finding(wanted: str) -> Finding:
+def package_finding(wanted: str) -> Finding:
     """Whether the installed package satisfies the requirement `wanted`."""
     from packaging.requirements import Requirement
 

@@ -1,0 +1,72 @@
+"""`prefixcap embed` and `prefixcap train`: recipes to embedding stores and to weights."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from prefixcap.cli_watch import Watcher
+
+if TYPE_CHECKING:
+    from prefixcap.stages import Watch
+    from prefixcap.train import Progress
+
+INTERRUPTED = 130
+
+RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe: a .toml file.")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", help="Change a setting: --set train.lr=1e-4")
+]
+
+
+def embed(recipe: RecipeFile, settings: Settings = None) -> None:
+    """Encode the photos of a recipe once, into its embedding store.
+
+    The exit code is 1 where a photo could not be read.
+    """
+    from prefixcap.recipe import load_recipe
+    from prefixcap.stages import embed_recipe
+
+    loaded = load_recipe(recipe, settings)
+    with Watcher() as watcher:
+        skipped = embed_recipe(loaded, _watch(watcher))
+    for photo in skipped:
+        typer.echo(f"skipped {photo.key}: {photo.reason}", err=True)
+    typer.echo(f"{loaded.store}: whole, {len(skipped)} photos skipped")
+    if skipped:
+        raise typer.Exit(1)
+
+
+def train(
+    recipe: RecipeFile,
+    settings: Settings = None,
+    runs: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs"),
+) -> None:
+    """Train what a recipe describes. Stopped, the same command continues exactly there."""
+    from prefixcap.recipe import load_recipe
+
+    loaded = load_recipe(recipe, settings)
+    from prefixcap.caption_stage import caption_recipe
+    from prefixcap.run_folder import RunFolder
+    from prefixcap.stages import distill_recipe
+    from prefixcap.train import Interrupted
+
+    run = RunFolder(runs / loaded.name, loaded)
+    stage = distill_recipe if loaded.stage == "distill" else caption_recipe
+    try:
+        with run.locked(), Watcher() as watcher:
+            stage(loaded, run, _watch(watcher))
+    except Interrupted as error:
+        raise typer.Exit(INTERRUPTED) from error
+    typer.echo(f"{run.path}: done")
+
+
+def _watch(watcher: Watcher) -> "Watch":
+    """What the stages report, as counts of the watcher."""
+    from prefixcap.stages import Watch
+
+    def on_step(progress: "Progress") -> None:
+        note = f"loss {progress.loss:.3f}, {progress.seconds_per_step:.2f} s/step"
+        watcher.show("steps", progress.step, progress.steps, note)
+
+    return Watch(lambda done, total: watcher.show("photos", done, total), on_step)

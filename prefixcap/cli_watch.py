@@ -1,0 +1,74 @@
+"""How far a long command is: a bar on a terminal, elsewhere a line now and then; on stderr."""
+
+import sys
+import time
+from typing import Any, Self
+
+import typer
+
+LINE_INTERVAL_S = 10  # between plain lines
+
+
+class Watcher:
+    """Shows counts of one or several kinds, such as photos read and then steps trained."""
+
+    def __init__(self) -> None:
+        self._bar: Any = _bar() if sys.stderr.isatty() else None
+        self._tasks: dict[str, Any] = {}
+        self._began: dict[str, tuple[float, int]] = {}  # first sight: when, and at which count
+        self._shown = time.monotonic()
+
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def show(self, what: str, done: int, total: int, note: str = "") -> None:
+        """`done` of `total` things called `what`, with a word on how it goes."""
+        if self._bar is None:
+            self._show_line(what, done, total, note)
+            return
+        if what not in self._tasks:
+            self._tasks[what] = self._bar.add_task(what, total=total, note=note)
+        self._bar.update(self._tasks[what], completed=done, total=total, note=note)
+
+    def _show_line(self, what: str, done: int, total: int, note: str) -> None:
+        """A plain line where the last one is long ago, or this is the end."""
+        now = time.monotonic()
+        began, first = self._began.setdefault(what, (now, done))
+        if done < total and now - self._shown < LINE_INTERVAL_S:
+            return
+        self._shown = now
+        left = ""
+        if first < done < total:
+            left = f", {_duration((now - began) * (total - done) / (done - first))} left"
+        typer.echo(f"{what}: {done} of {total}{left}  {note}".rstrip(), err=True)
+
+
+def _duration(seconds: float) -> str:
+    """Seconds as "1 h 02 min", "3 min" or "20 s"."""
+    minutes = round(seconds / 60)
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60:02d} min"
+    return f"{minutes} min" if seconds >= 100 else f"{seconds:.0f} s"
+
+
+def _bar() -> Any:
+    """Progress bar on stderr with counts, time left and a note."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    note = TextColumn("{task.fields[note]}")
+    name = TextColumn("{task.description}")
+    columns = (name, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), note)
+    return Progress(*columns, console=Console(stderr=True))
