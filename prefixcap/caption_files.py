@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Protocol, Self
 
@@ -163,15 +164,14 @@ class RecordFile:
     until `finish`.
 
     Raises:
-        InputError: see `Journal`; or the suffix is another one.
+        InputError: see `Journal` and `check_record_path`.
     """
 
     def __init__(self, path: Path, columns: tuple[str, ...]) -> None:
         self.path = path
         self._columns = columns
         self._is_parquet = path.suffix.lower() == ".parquet"
-        if self._is_parquet:
-            _parquet()  # missing pyarrow is better said now than after the last photo
+        check_record_path(path)  # a missing pyarrow is better said now than after the last photo
         self._journal = Journal(journal_path(path), record_format(path, columns))
         self.keys = {str(record["path"]) for record in self._journal.records}
         if self._is_parquet and path.exists() and not self.keys:
@@ -207,16 +207,24 @@ class RecordFile:
         self._journal.path.unlink()
 
 
-def record_format(path: Path, columns: tuple[str, ...]) -> Format:
-    """Format of the file that grows while `path` is written.
+def check_record_path(path: Path) -> None:
+    """Nothing, where records can be written under the name `path`.
 
     Raises:
-        InputError: a suffix other than .jsonl, .csv and .parquet.
+        InputError: a folder, a suffix other than .jsonl, .csv and .parquet, or parquet without its
+            extra.
     """
-    suffix = path.suffix.lower()
-    if suffix not in RECORD_SUFFIXES:
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; give a file such as {path / 'captions.jsonl'}")
+    if path.suffix.lower() not in RECORD_SUFFIXES:
         raise InputError(f"{path}: expected a name that ends in {', '.join(RECORD_SUFFIXES)}")
-    return Table(columns) if suffix == ".csv" else JsonLines()
+    if path.suffix.lower() == ".parquet":
+        _check_parquet()
+
+
+def record_format(path: Path, columns: tuple[str, ...]) -> Format:
+    """Format of the file that grows while `path` is written."""
+    return Table(columns) if path.suffix.lower() == ".csv" else JsonLines()
 
 
 def journal_path(path: Path) -> Path:
@@ -272,13 +280,14 @@ def _lock(file: IO[bytes], path: Path) -> None:
         return
 
 
-def _parquet() -> object:
-    """The module pyarrow.parquet."""
-    try:
-        import pyarrow.parquet
-    except ImportError as error:
-        raise MissingExtraError("pyarrow", "parquet", "A parquet output") from error
-    return pyarrow.parquet
+def _check_parquet() -> None:
+    """Nothing, where pyarrow is installed.
+
+    Raises:
+        MissingExtraError: it is not.
+    """
+    if find_spec("pyarrow") is None:
+        raise MissingExtraError("pyarrow", "parquet", "A parquet output")
 
 
 def _read_parquet(path: Path) -> list[Record]:

@@ -3,14 +3,13 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 
 import numpy as np
 
 from prefixcap.caption_files import Record
 from prefixcap.captioner import BATCH_SIZE, Caption, Captioner
 from prefixcap.config import DecodeOptions
-from prefixcap.folder_outputs import OutputPlan, Outputs
+from prefixcap.folder_outputs import FolderOptions, OutputPlan, Outputs
 from prefixcap.images import Photo, PhotoSet, Skipped
 from prefixcap.photo_loader import Loaded, PhotoLoader, Unread, default_workers
 from prefixcap.sidecars import SidecarOptions
@@ -18,27 +17,6 @@ from prefixcap.sidecars import SidecarOptions
 __all__ = ["BatchDone", "FolderOptions", "FolderReport", "SidecarOptions", "caption_folder"]
 
 SCORE_DIGITS = 4
-
-
-@dataclass(frozen=True)
-class FolderOptions:
-    """How a folder is captioned.
-
-    Attributes:
-        out: .jsonl, .csv or .parquet file for the records; None writes none.
-        sidecar: how sidecars are written; None writes none.
-        decoding: None is what the model was saved with.
-        batch_size: photos that the model works on together.
-        workers: processes that decode photos; None chooses, 0 decodes in this process.
-        overwrite: start anew instead of continuing an earlier run.
-    """
-
-    out: Path | None = None
-    sidecar: SidecarOptions | None = None
-    decoding: DecodeOptions | None = None
-    batch_size: int = BATCH_SIZE
-    workers: int | None = None
-    overwrite: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,14 +67,14 @@ def caption_folder(
     decoding = options.decoding or captioner.model.config.decoding
     captioner.stop_ids(decoding)  # says what does not fit before any file is made
     plan = _output_plan(captioner, decoding, options)
-    with Outputs(plan, photos, overwrite=options.overwrite) as outputs:
-        batches = _batches(photos.photos, outputs, options.batch_size)
+    batch_size = options.batch_size or BATCH_SIZE
+    with Outputs(plan, photos) as outputs:
+        batches = _batches(photos.photos, outputs, batch_size)
         waiting = [photo for batch in batches for photo in batch]
         workers = options.workers
         if workers is None:
             workers = default_workers(len(waiting), captioner.device.type)
-        ahead = 2 * options.batch_size
-        with PhotoLoader(captioner.preprocess, workers, ahead) as loader:
+        with PhotoLoader(captioner.preprocess, workers, ahead=2 * batch_size) as loader:
             loaded = loader.load([photo.path for photo in waiting])
             run = _Run(captioner, decoding, outputs, len(photos.photos), loaded)
             run.kept = _count_kept(photos.photos, outputs)
@@ -204,7 +182,7 @@ def _output_plan(
         "decoding": decoding.model_dump(mode="json"),
     }
     columns = ("path", "caption", "score", "model", *more)
-    return OutputPlan(options.out, options.sidecar, columns, settings)
+    return OutputPlan(options, columns, settings)
 
 
 def _count_kept(photos: Sequence[Photo], outputs: Outputs) -> int:

@@ -14,9 +14,10 @@ from prefixcap.caption_files import (
     JsonLines,
     Record,
     RecordFile,
+    check_record_path,
     journal_path,
-    record_format,
 )
+from prefixcap.config import DecodeOptions
 from prefixcap.errors import InputError
 from prefixcap.images import Photo, PhotoSet, Skipped
 from prefixcap.sidecars import SidecarOptions, Sidecars, check_sidecars
@@ -25,21 +26,53 @@ HIDDEN_NAME = ".captions.jsonl"  # keeps the place of a run that writes sidecars
 
 
 @dataclass(frozen=True)
-class OutputPlan:
-    """Where a run writes, and the settings that may not change while it is continued.
+class FolderOptions:
+    """How a folder is captioned.
 
-    `out` None with sidecars keeps the run's place in a hidden file in the photos' root; None
-    without sidecars writes nothing.
+    Attributes:
+        out: .jsonl, .csv or .parquet file for the records. None writes none, or with sidecars a
+            hidden one in the photos' root, which keeps the run's place.
+        sidecar: how sidecars are written; None writes none.
+        decoding: None is what the model was saved with.
+        batch_size: photos that the model works on together; None is the captioner's default.
+        workers: processes that decode photos; None chooses, 0 decodes in this process.
+        overwrite: start anew instead of continuing an earlier run.
     """
 
-    out: Path | None
-    sidecar: SidecarOptions | None
-    columns: tuple[str, ...]
-    settings: Mapping[str, Any]
+    out: Path | None = None
+    sidecar: SidecarOptions | None = None
+    decoding: DecodeOptions | None = None
+    batch_size: int | None = None
+    workers: int | None = None
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what no run could do.
+
+        Raises:
+            InputError: what was found, and what to do.
+        """
+        if self.batch_size is not None and self.batch_size < 1:
+            raise InputError(f"batch size {self.batch_size}: expected 1 or more")
+        if self.workers is not None and self.workers < 0:
+            raise InputError(f"{self.workers} workers: expected 0 or more")
+        if self.out is not None:
+            check_record_path(self.out)
+        elif self.overwrite and self.sidecar is None:
+            raise InputError("overwrite: there is no output; give --out or --sidecar with it")
 
     def record_path(self, root: Path) -> Path | None:
-        """The file of records, given or hidden."""
+        """The file of records, given or hidden, None where nothing is written."""
         return self.out or (root / HIDDEN_NAME if self.sidecar else None)
+
+
+@dataclass(frozen=True)
+class OutputPlan:
+    """Where a run writes, the columns of its records, and the settings that may not change."""
+
+    options: FolderOptions
+    columns: tuple[str, ...]
+    settings: Mapping[str, Any]
 
 
 class Outputs:
@@ -52,9 +85,9 @@ class Outputs:
         InputError: an output of other settings, or one that cannot be written.
     """
 
-    def __init__(self, plan: OutputPlan, photos: PhotoSet, *, overwrite: bool = False) -> None:
-        self._photos = photos.photos
-        self._path = plan.record_path(photos.root)
+    def __init__(self, plan: OutputPlan, photos: PhotoSet) -> None:
+        options, self._photos = plan.options, photos.photos
+        self._path = options.record_path(photos.root)
         self._stack = ExitStack()
         self._records: RecordFile | None = None
         self._sidecars: Sidecars | None = None
@@ -62,16 +95,15 @@ class Outputs:
         self.skipped_before: set[str] = set()
         if self._path is None:
             return
-        if plan.sidecar is not None:
-            check_sidecars(self._photos, plan.sidecar)
-        record_format(self._path, plan.columns)
-        if overwrite:
+        if options.sidecar is not None:
+            check_sidecars(self._photos, options.sidecar)
+        if options.overwrite:
             _remove_earlier(self._path)
         _check_settings(self._path, _all_settings(plan, photos.root, self._path))
         with ExitStack() as opening:  # closes what is open already if one of these fails
             self._records = opening.enter_context(RecordFile(self._path, plan.columns))
-            if plan.sidecar is not None:
-                sidecars = Sidecars(plan.sidecar, _beside(self._path, ".sidecars.jsonl"))
+            if options.sidecar is not None:
+                sidecars = Sidecars(options.sidecar, _beside(self._path, ".sidecars.jsonl"))
                 self._sidecars = opening.enter_context(sidecars)
             if skipped_path(self._path).exists():
                 journal = Journal(skipped_path(self._path), JsonLines())
@@ -157,6 +189,11 @@ def skipped_path(out: Path) -> Path:
     return out.with_name(out.stem.lstrip(".") + ".skipped.jsonl")
 
 
+def begun_precision(out: Path) -> str | None:
+    """ "float32" or "bfloat16", as an earlier run for `out` had it; None where there was none."""
+    return (_read_settings(_beside(out, ".run.json")) or {}).get("precision")
+
+
 def _skipped_record(key: str, reason: str) -> Record:
     """Line of the skipped list."""
     return {"path": key, "reason": reason}
@@ -183,7 +220,7 @@ def _all_settings(plan: OutputPlan, root: Path, out: Path) -> dict[str, Any]:
     return {
         "prefixcap": __version__,
         "photos": os.path.relpath(root, out.absolute().parent),  # so that both can be moved
-        "sidecar": asdict(plan.sidecar) if plan.sidecar else None,
+        "sidecar": asdict(plan.options.sidecar) if plan.options.sidecar else None,
         **plan.settings,
     }
 
