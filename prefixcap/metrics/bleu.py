@@ -1,11 +1,10 @@
 """BLEU-1 to BLEU-4 as the COCO caption evaluation code computes them (Papineni et al. 2002)."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from prefixcap.metrics.ngrams import MAX_ORDER, count_ngrams, find, token_ids
+from prefixcap.metrics.ngrams import MAX_ORDER, NgramTable, find
 
 # The COCO code's guards against empty counts; kept so that the last digits agree.
 TINY = 1e-15  # added to matches, so that no match gives a very small score instead of an error
@@ -29,17 +28,12 @@ class BleuCounts:
     guess: np.ndarray
 
 
-def count(
-    candidates: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]]
-) -> BleuCounts:
-    """BLEU's counts per image, from words of one candidate and of its references per image."""
-    images = len(candidates)
-    image = np.repeat(np.arange(images), [len(group) for group in references])
-    ids, lengths, _ = token_ids([*candidates, *(words for group in references for words in group)])
-    orders = count_ngrams(ids, lengths)
+def count(table: NgramTable) -> BleuCounts:
+    """BLEU's counts of each image."""
+    images, image = table.images, table.image
     correct = np.zeros((images, MAX_ORDER), np.int64)
-    for order, counts in enumerate(orders):
-        ours, theirs = counts.of(0, images), counts.of(images, len(lengths))
+    for order, counts in enumerate(table.orders):
+        ours, theirs = counts.of(0, images), counts.of(images, images + len(image))
         keys, inverse = np.unique(
             image[theirs.caption - images] * counts.size + theirs.ngram, return_inverse=True
         )
@@ -48,9 +42,9 @@ def count(
         place, there = find(keys, ours.caption * counts.size + ours.ngram)
         matched = np.minimum(most[place], ours.count[there])
         correct[:, order] = np.bincount(ours.caption[there], matched, images)
-    length = lengths[:images]
+    length = table.lengths[:images]
     guess = np.maximum(length[:, None] - np.arange(MAX_ORDER), 0)
-    return BleuCounts(length, _closest(length, lengths[images:], image), correct, guess)
+    return BleuCounts(length, _closest(length, table.lengths[images:], image), correct, guess)
 
 
 def _closest(length: np.ndarray, reference: np.ndarray, image: np.ndarray) -> np.ndarray:

@@ -33,40 +33,32 @@ class NgramCounts:
         return NgramCounts(self.caption[cut], self.ngram[cut], self.count[cut], self.size)
 
 
-def token_ids(captions: Sequence[Sequence[str]]) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Ids of all words in order (N,), words per caption (captions,), and the word of each id."""
-    known: defaultdict[str, int] = defaultdict()
-    known.default_factory = known.__len__
-    lengths = np.fromiter(map(len, captions), np.int64, len(captions))
-    ids = map(known.__getitem__, chain.from_iterable(captions))
-    return np.fromiter(ids, np.int64, int(lengths.sum())), lengths, list(known)
+@dataclass(frozen=True)
+class NgramTable:
+    """N-grams of the candidate and the references of each image, of order 1 to `MAX_ORDER`.
+
+    Captions are numbered: the candidates first, one per image, then the references image by image.
+
+    Attributes:
+        images: number of images, which is that of candidates.
+        image: image of each reference, (references,) int64, ascending.
+        lengths: words of each caption, (images + references,) int64.
+        orders: n-gram counts of all captions, one entry per order.
+    """
+
+    images: int
+    image: np.ndarray
+    lengths: np.ndarray
+    orders: list[NgramCounts]
 
 
-def count_ngrams(
-    ids: np.ndarray, lengths: np.ndarray, max_order: int = MAX_ORDER
-) -> list[NgramCounts]:
-    """N-gram counts of order 1 to `max_order`, from the ids of all words and words per caption."""
-    caption = np.repeat(np.arange(len(lengths)), lengths)
-    words = int(ids.max(initial=-1)) + 1
-    left = np.repeat(np.cumsum(lengths), lengths) - np.arange(len(ids))  # words to caption's end
-    gram, size = ids, words
-    counts = [_counted(caption, gram, size)]
-    for order in range(2, max_order + 1):
-        whole = np.flatnonzero(left >= order)
-        longer = np.zeros(len(ids), np.int64)
-        # an n-gram is its first n-1 words and its last one; ranks keep the product within int64
-        pair = gram[whole] * words + ids[whole + order - 1]
-        distinct, longer[whole] = np.unique(pair, return_inverse=True)
-        gram, size = longer, len(distinct)
-        counts.append(_counted(caption[whole], gram[whole], size))
-    return counts
-
-
-def _counted(caption: np.ndarray, gram: np.ndarray, size: int) -> NgramCounts:
-    """Columns of one order from the caption row and the n-gram id of every occurrence."""
-    pairs, count = np.unique(caption * max(size, 1) + gram, return_counts=True)
-    rows, ngram = np.divmod(pairs, max(size, 1))
-    return NgramCounts(rows, ngram, count, size)
+def tabulate(
+    candidates: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]]
+) -> NgramTable:
+    """Table of the n-grams in the words of one candidate and some references per image."""
+    image = np.repeat(np.arange(len(candidates)), [len(group) for group in references])
+    ids, lengths = _word_ids([*candidates, *chain.from_iterable(references)])
+    return NgramTable(len(candidates), image, lengths, _count(ids, lengths))
 
 
 def find(keys: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -76,3 +68,36 @@ def find(keys: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
     there = keys[place] == wanted
     return place[there], there
+
+
+def _word_ids(captions: Sequence[Sequence[str]]) -> tuple[np.ndarray, np.ndarray]:
+    """Ids of all words in order, (words,), and words per caption, (captions,), both int64."""
+    known: defaultdict[str, int] = defaultdict()
+    known.default_factory = known.__len__
+    lengths = np.fromiter(map(len, captions), np.int64, len(captions))
+    ids = map(known.__getitem__, chain.from_iterable(captions))
+    return np.fromiter(ids, np.int64, int(lengths.sum())), lengths
+
+
+def _count(ids: np.ndarray, lengths: np.ndarray) -> list[NgramCounts]:
+    """N-gram counts of order 1 to `MAX_ORDER`, from the ids of all words and words per caption."""
+    caption = np.repeat(np.arange(len(lengths)), lengths)
+    words = int(ids.max(initial=-1)) + 1
+    left = np.repeat(np.cumsum(lengths), lengths) - np.arange(len(ids))  # words to caption's end
+    gram, counts = ids, [_counted(caption, ids, words)]
+    for order in range(2, MAX_ORDER + 1):
+        whole = np.flatnonzero(left >= order)
+        # an n-gram is its first n-1 words and its last one; ranks keep the product within int64
+        pair = gram[whole] * words + ids[whole + order - 1]
+        distinct, rank = np.unique(pair, return_inverse=True)
+        counts.append(_counted(caption[whole], rank, len(distinct)))
+        gram = np.zeros(len(ids), np.int64)
+        gram[whole] = rank
+    return counts
+
+
+def _counted(caption: np.ndarray, gram: np.ndarray, size: int) -> NgramCounts:
+    """Columns of one order from the caption row and the n-gram id of every occurrence."""
+    pairs, count = np.unique(caption * max(size, 1) + gram, return_counts=True)
+    rows, ngram = np.divmod(pairs, max(size, 1))
+    return NgramCounts(rows, ngram, count, size)

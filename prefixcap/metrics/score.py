@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from prefixcap.errors import InputError
 from prefixcap.metrics import bleu, cider, ptb, rouge
+from prefixcap.metrics.ngrams import NgramTable, tabulate
 
 METRICS = ("bleu", "rouge", "cider")
 SHOWN_IDS = 10  # ids listed in an error before "and N more"
@@ -40,10 +42,11 @@ class TokenizedCaptions:
     candidates: list[str]
     references: list[list[str]]
 
-    def words(self) -> tuple[list[list[str]], list[list[list[str]]]]:
-        """Words of each candidate and of each image's references."""
+    @cached_property
+    def ngrams(self) -> NgramTable:
+        """N-grams of all captions, counted once."""
         groups = [[text.split() for text in group] for group in self.references]
-        return [text.split() for text in self.candidates], groups
+        return tabulate([text.split() for text in self.candidates], groups)
 
 
 def score(
@@ -136,7 +139,7 @@ def _named(table: Mapping[str, Callable], name: str, kind: str) -> Callable:
 
 def _bleu(captions: TokenizedCaptions) -> Columns:
     """BLEU-1 to BLEU-4."""
-    counts = bleu.count(*captions.words())
+    counts = bleu.count(captions.ngrams)
     corpus, per_image = bleu.corpus(counts), bleu.per_image(counts)
     return {
         f"BLEU-{order + 1}": (float(corpus[order]), per_image[:, order])
@@ -155,7 +158,7 @@ def _rouge(captions: TokenizedCaptions) -> Columns:
 
 def _cider(captions: TokenizedCaptions) -> Columns:
     """CIDEr-D, which the COCO code and most tables call CIDEr."""
-    values = cider.per_image(*captions.words())
+    values = cider.per_image(captions.ngrams)
     return {"CIDEr": (float(np.mean(values)), values)}
 
 
