@@ -18,7 +18,7 @@ from prefixcap.errors import InputError
 from prefixcap.images import UnreadableImage, open_rgb
 
 EXAMPLES = 5  # named in each finding
-# Odd encodings in up to one caption of a thousand do no measurable harm, and COCO has some itself.
+# A few odd captions are noise; a larger share is a file that was converted wrongly.
 TOLERATED_SHARE = 0.001
 _SAME_TRAINING_SET = {"restval": "train"}  # Karpathy's COCO: two names of one training set
 

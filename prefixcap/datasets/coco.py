@@ -8,8 +8,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from prefixcap.datasets.captions_json import CaptionsJson, read_captions_json
-from prefixcap.datasets.photos import find_image_folder
+from prefixcap.datasets.captions_json import read_captions_json
+from prefixcap.datasets.photos import dataset_folder, find_image_folder
 from prefixcap.datasets.records import CaptionRecord
 from prefixcap.errors import InputError
 
@@ -86,19 +86,13 @@ def _read_file(path: Path, images: Path | None) -> list[CaptionRecord]:
     split = split_of(path)
     names = [entry["file_name"] for entry in content.images]
     _refuse_other_split(names, split, path)
-    folder = find_image_folder(names, near(content), images)
+    folder = find_image_folder(names, dataset_folder(path), images)
     return [
         CaptionRecord(
             str(entry["id"]), folder / entry["file_name"], content.captions(entry["id"]), split
         )
         for entry in content.images
     ]
-
-
-def near(content: CaptionsJson) -> list[Path]:
-    """Folders to search for photos: that of the annotation file, or the one of `annotations/`."""
-    parent = content.path.parent
-    return [parent.parent if parent.name == "annotations" else parent]
 
 
 def _refuse_other_split(names: Sequence[str], split: str, path: Path) -> None:

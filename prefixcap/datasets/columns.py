@@ -98,7 +98,7 @@ def to_records(
     if not grouped:
         raise InputError(f"{source}: no rows. Give a table with a photo and a caption in each row.")
     folder = find_image_folder(
-        list(dict.fromkeys(name for name, _ in grouped)), [source.parent], images
+        list(dict.fromkeys(name for name, _ in grouped)), source.parent, images
     )
     return [
         CaptionRecord(ids.get(name, name), folder / name, tuple(captions), split)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from prefixcap.datasets.annotations import read_text
-from prefixcap.datasets.photos import find_image_folder
+from prefixcap.datasets.photos import dataset_folder, find_image_folder
 from prefixcap.datasets.records import CaptionRecord, clean_caption, select_split
 from prefixcap.errors import InputError
 
@@ -71,8 +71,8 @@ def _read(
     tokens = path if path.is_file() else _find_token_file(path, layout)
     captions = _read_tokens(tokens)
     splits = _read_lists(tokens.parent, layout, captions.keys() - {NO_PHOTO}, split)
-    root = path if path.is_dir() else tokens.parent
-    folder = find_image_folder(list(captions), [root, tokens.parent.parent], images)
+    root = path if path.is_dir() and path != tokens.parent else dataset_folder(tokens)
+    folder = find_image_folder(list(captions), root, images)
     records = [
         CaptionRecord(name, folder / name, texts, splits.get(name, UNLISTED))
         for name, texts in captions.items()

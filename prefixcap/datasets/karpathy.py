@@ -10,7 +10,7 @@ from typing import Any
 
 from prefixcap.datasets.annotations import field, read_json
 from prefixcap.datasets.captions_json import KINDS, recognise
-from prefixcap.datasets.photos import find_image_folder
+from prefixcap.datasets.photos import dataset_folder, find_image_folder
 from prefixcap.datasets.records import CaptionRecord, clean_caption
 from prefixcap.errors import InputError
 
@@ -96,14 +96,14 @@ def _locate(entries: list[dict[str, Any]], file: Path, images: Path | None) -> l
     nested = [
         f"{entry['filepath']}/{entry['filename']}" for entry in entries if "filepath" in entry
     ]
-    near = [file.parent, file.parent.parent]
+    root = dataset_folder(file)
     if len(nested) == len(flat):
         given = images is not None and not any((images / name).is_file() for name in nested)
         try:
-            folder = None if given else find_image_folder(nested, near, images)
+            folder = None if given else find_image_folder(nested, root, images)
         except InputError:
             folder = None  # no train2014/ and val2014/ anywhere: all photos may be in one folder
         if folder is not None:
             return [folder / name for name in nested]
-    folder = find_image_folder(flat, near, images)
+    folder = find_image_folder(flat, root, images)
     return [folder / name for name in flat]

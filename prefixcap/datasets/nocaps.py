@@ -7,8 +7,7 @@ Agrawal et al. 2019: COCO's layout; each image of `nocaps_val_4500_captions.json
 from pathlib import Path
 
 from prefixcap.datasets.captions_json import CaptionsJson, read_captions_json
-from prefixcap.datasets.coco import near
-from prefixcap.datasets.photos import find_image_folder
+from prefixcap.datasets.photos import dataset_folder, find_image_folder
 from prefixcap.datasets.records import CaptionRecord
 from prefixcap.errors import InputError
 
@@ -52,7 +51,7 @@ def _read_file(path: Path, images: Path | None) -> list[CaptionRecord]:
     content = read_captions_json(path, "nocaps", captionless=split == "test")
     _check_domains(content)
     names = [entry["file_name"] for entry in content.images]
-    folder = find_image_folder(names, near(content), images)
+    folder = find_image_folder(names, dataset_folder(content.path), images)
     return [
         CaptionRecord(
             str(entry["id"]),

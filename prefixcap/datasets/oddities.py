@@ -13,14 +13,14 @@ _LINE_ENDS = "\u2028\u2029\u0085"
 
 def encoding_oddity(caption: str) -> str | None:
     """Name of the first odd thing in the encoding of a caption; None for sound text."""
+    if any(_is_mojibake(run) for run in _FOREIGN_RUN.findall(caption)):
+        return "UTF-8 read as Latin-1"
     if any(letter in _LINE_ENDS for letter in caption):
         return "a line end such as U+2028"
     if "\ufffd" in caption:
         return "a replacement character (U+FFFD)"
     if any(_is_control(letter) for letter in caption):
         return "a control or invisible character"
-    if any(_is_mojibake(run) for run in _FOREIGN_RUN.findall(caption)):
-        return "UTF-8 read as Latin-1"
     if _ENTITY.search(caption):
         return "an HTML entity"
     return None

@@ -5,18 +5,26 @@ from pathlib import Path
 
 from prefixcap.errors import InputError
 
-# What a camera, a phone or a dataset stores; `images.PICTURE_SUFFIXES` has the exotic ones too.
-PHOTO_SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif")
-)
 _PROBES = 64  # names looked up per folder; enough to tell a folder with 1 in 20 of the photos
 
 
-def find_image_folder(names: Sequence[str], near: Sequence[Path], images: Path | None) -> Path:
+# Folders that datasets keep their text in, beside the folders of photos.
+_TEXT_FOLDERS = frozenset(
+    ("annotations", "captions", "text", "flickr8k_text", "caption_datasets", "karpathy")
+)
+
+
+def dataset_folder(annotations: Path) -> Path:
+    """Folder to search for the photos of an annotation file: its own, or the one above `text/`."""
+    folder = annotations.parent
+    return folder.parent if folder.name.lower() in _TEXT_FOLDERS else folder
+
+
+def find_image_folder(names: Sequence[str], root: Path, images: Path | None) -> Path:
     """Folder under which the photos `names` (file names, "/" allowed) lie.
 
-    `images` is taken as it is. Otherwise each folder in `near`, the folders in it, and then the
-    folders in those are tried: the one that holds most of the names wins, the earlier of equals.
+    `images` is taken as it is. Otherwise `root`, then the folders in it, then the folders in those
+    are tried: the one that holds most of the names wins, the earlier of equals.
 
     Raises:
         InputError: `images` is not a folder, or none of the photos is in any of the folders.
@@ -26,7 +34,7 @@ def find_image_folder(names: Sequence[str], near: Sequence[Path], images: Path |
             raise InputError(f"{images}: not a folder. Give the folder of the photos as images.")
         return Path(images)
     tried: list[Path] = []
-    level = [Path(folder) for folder in near]
+    level = [root]
     for _ in range(3):
         found = _fullest(level, names)
         if found is not None:
@@ -35,7 +43,7 @@ def find_image_folder(names: Sequence[str], near: Sequence[Path], images: Path |
         level = [child for folder in level for child in _folders_in(folder) if child not in tried]
     example = names[0] if names else "any photo"
     raise InputError(
-        f"{near[0]}: {example} and the other {max(len(names) - 1, 0)} photos are not in it nor in "
+        f"{root}: {example} and the other {max(len(names) - 1, 0)} photos are not in it nor in "
         f"its folders ({len(tried)} looked through). Give the folder of the photos as images."
     )
 
@@ -55,14 +63,3 @@ def _folders_in(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     return sorted(child for child in folder.iterdir() if child.is_dir())
-
-
-def photo_files(folder: Path) -> list[Path]:
-    """Photos below `folder` by relative path; hidden files and folders are left out."""
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in PHOTO_SUFFIXES
-        and path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from prefixcap.datasets.annotations import read_text
-from prefixcap.datasets.photos import photo_files
 from prefixcap.datasets.records import CaptionRecord, clean_caption, select_split
 from prefixcap.errors import InputError
+from prefixcap.photo_search import find_photos
 
 SPLIT_FOLDERS = ("train", "val", "dev", "test")
 
@@ -28,18 +28,16 @@ def read(path: Path, split: str | None = None, images: Path | None = None) -> li
     if not path.is_dir():
         raise InputError(f"{path}: not a folder. Give the folder of photos and .txt files.")
     root = images or path
-    photos = photo_files(root)
-    if not photos:
-        raise InputError(f"{root}: no photos in it. Give the folder of the photos.")
+    photos = find_photos([str(root)])
     records = []
     for photo in photos:
-        relative = photo.relative_to(root)
+        relative = Path(photo.key)
         captions = _captions(path / relative.with_suffix(".txt"))
-        records.append(CaptionRecord(relative.as_posix(), photo, captions, _split(relative)))
+        records.append(CaptionRecord(photo.key, photo.path, captions, _split(relative)))
     if not any(record.captions for record in records):
         raise InputError(
             f"{path}: {len(photos)} photos, none with captions. Expected "
-            f"{photos[0].with_suffix('.txt').name} beside {photos[0].name}, one caption a line."
+            f"{Path(photos[0].key).with_suffix('.txt')} beside {photos[0].key}, one caption a line."
         )
     return select_split(records, split, path)
 

@@ -11,8 +11,7 @@ from pathlib import Path
 
 from prefixcap.datasets.annotations import field
 from prefixcap.datasets.captions_json import CaptionsJson, read_captions_json
-from prefixcap.datasets.coco import near
-from prefixcap.datasets.photos import find_image_folder
+from prefixcap.datasets.photos import dataset_folder, find_image_folder
 from prefixcap.datasets.records import CaptionRecord
 from prefixcap.errors import InputError
 
@@ -125,7 +124,7 @@ def _flags(content: CaptionsJson, image_id: int, text_detected: bool) -> Flags:
 
 def _records(content: CaptionsJson, split: str, images: Path | None) -> list[CaptionRecord]:
     names = [entry["file_name"] for entry in content.images]
-    folder = find_image_folder(names, near(content), images)
+    folder = find_image_folder(names, dataset_folder(content.path), images)
     return [
         CaptionRecord(
             str(entry["id"]), folder / entry["file_name"], content.captions(entry["id"]), split

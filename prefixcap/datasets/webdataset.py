@@ -18,6 +18,8 @@ from prefixcap.errors import InputError
 PHOTO_SUFFIXES = ("jpg", "jpeg", "png", "webp")
 _SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
+_WORDS = re.compile(r"[a-z0-9]+")
+
 
 @dataclass
 class Sample:
@@ -80,12 +82,14 @@ def samples(shard: Path) -> Iterator[Sample]:
 
 
 def split_of(shard: Path) -> str:
-    """Split that the name of a shard, or else of its folder, states; "train" where none does."""
-    for name in (shard.stem, shard.parent.name):
-        for word in re.split(r"[^a-z]+", name.lower()):
-            if word in _SPLITS:
-                return _SPLITS[word]
-    return "train"
+    """Split that the name of a shard (`train-0001`) or the end of its folder's (`cc3m-val`) states.
+
+    "train" where neither does.
+    """
+    words = (
+        re.findall(r"[a-z]+", shard.stem.lower()) + _WORDS.findall(shard.parent.name.lower())[-1:]
+    )
+    return next((_SPLITS[word] for word in words if word in _SPLITS), "train")
 
 
 def _add(sample: Sample, name: str, suffix: str, content: bytes, shard: Path) -> None:

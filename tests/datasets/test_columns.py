@@ -1,0 +1,68 @@
+"""Columns of tables by any of their usual names."""
+
+from pathlib import Path
+
+import pytest
+
+from prefixcap.datasets.columns import choose_columns, to_records
+from prefixcap.errors import InputError
+from tests.datasets.conftest import put_photos
+
+SOURCE = Path("table.csv")
+
+
+@pytest.mark.parametrize(
+    ("names", "image", "captions"),
+    [
+        (["image", "caption"], "image", ("caption",)),
+        (["Caption ", "File_Name"], "File_Name", ("Caption ",)),
+        (["file_name", "caption_1", "caption_0", "split"], "file_name", ("caption_0", "caption_1")),
+        (["text", "path", "image"], "image", ("text",)),
+    ],
+)
+def test_usual_names_are_found(names: list[str], image: str, captions: tuple[str, ...]):
+    columns = choose_columns(names, SOURCE)
+    assert (columns.image, columns.captions) == (image, captions)
+
+
+@pytest.mark.parametrize("names", [["picture", "caption"], ["image", "label"], []])
+def test_other_names_are_refused_with_those_expected(names: list[str]):
+    with pytest.raises(InputError, match=r"expected one for the photo \(image, .*Rename yours"):
+        choose_columns(names, SOURCE)
+
+
+def test_rows_of_one_photo_become_one_record_in_each_split(tmp_path: Path):
+    put_photos(tmp_path, "a.jpg", "b.jpg")
+    rows = [
+        {"image": "a.jpg", "caption": "one", "split": "train"},
+        {"image": "b.jpg", "caption": ["x", "y"], "split": None},
+        {"image": "a.jpg", "caption": " two ", "split": "train"},
+        {"image": "a.jpg", "caption": None, "split": "val"},
+    ]
+    columns = choose_columns(["image", "caption", "split"], SOURCE)
+    records = to_records(enumerate(rows), columns, tmp_path / "table.csv", None)
+    assert [(r.image_id, r.split, r.captions) for r in records] == [
+        ("a.jpg", "train", ("one", "two")),
+        ("b.jpg", "train", ("x", "y")),
+        ("a.jpg", "val", ()),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        ({"image": "", "caption": "a"}, "row 7: no photo in column image"),
+        ({"image": None, "caption": "a"}, "row 7: no photo"),
+        ({"image": "a.jpg", "caption": 3}, "row 7: caption 3 is not text"),
+        ({"image": "a.jpg", "caption": ["a", None]}, "row 7: caption None is not text"),
+    ],
+)
+def test_bad_row_is_named(row: dict[str, object], problem: str):
+    columns = choose_columns(["image", "caption"], SOURCE)
+    with pytest.raises(InputError, match=problem):
+        to_records([(7, row)], columns, SOURCE, None)
+
+
+def test_table_without_rows_is_refused():
+    with pytest.raises(InputError, match="no rows"):
+        to_records([], choose_columns(["image", "caption"], SOURCE), SOURCE, None)

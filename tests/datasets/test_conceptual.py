@@ -1,0 +1,87 @@
+"""Conceptual Captions: the TSV joined with the photos that could still be had."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from prefixcap.datasets import photo_source, read
+from prefixcap.datasets.conceptual import manifest, read_links
+from prefixcap.errors import InputError
+from tests.datasets.conftest import jpeg
+from tests.datasets.downloads import DEAD, LINKS, put_output, put_tsv
+
+TSV = "Train_GCC-training.tsv"
+ALIVE = [row for row in range(len(LINKS)) if row not in DEAD]
+
+
+def test_each_caption_keeps_the_photo_of_its_own_link(tmp_path: Path):
+    """Photos arrive in another order than the TSV's, and two rows have the same caption."""
+    put_output(tmp_path / "photos")
+    records = read("conceptual", put_tsv(tmp_path / TSV))
+    assert [r.captions[0] for r in records] == [LINKS[row][0] for row in ALIVE]
+    assert [photo_source(r.path) for r in records] == [jpeg(row) for row in ALIVE]
+    assert {r.split for r in records} == {"train"}
+
+
+def test_folder_of_shards_reads_the_same_without_the_tsv(tmp_path: Path):
+    folder = put_output(tmp_path / "photos")
+    from_tsv = read("conceptual", put_tsv(tmp_path / TSV))
+    assert sorted(read("conceptual", folder), key=lambda r: r.image_id) == from_tsv
+
+
+def test_splits_are_folders_or_files(tmp_path: Path):
+    put_output(tmp_path / "cc3m/train")
+    put_output(tmp_path / "cc3m/validation", "files")
+    assert len(read("conceptual", tmp_path / "cc3m")) == 2 * len(ALIVE)
+    assert {r.split for r in read("conceptual", tmp_path / "cc3m", "val")} == {"val"}
+    tsv = put_tsv(tmp_path / "cc3m/Validation_GCC-1.1.0-Validation.tsv")
+    [folder] = {r.path.parent.parent.name for r in read("conceptual", tsv)}
+    assert folder == "validation"
+    with pytest.raises(InputError, match='holds split "val", but "train" was asked for'):
+        read("conceptual", tsv, "train")
+    with pytest.raises(InputError, match='split "test" is not there; found train, val'):
+        read("conceptual", tmp_path / "cc3m", "test")
+
+
+def test_header_and_columns_of_cc12m_are_understood(tmp_path: Path):
+    path = tmp_path / "cc12m.tsv"
+    path.write_text("url\tcaption\n" + "".join(f"{url}\t{caption}\n" for caption, url in LINKS))
+    assert [(link.caption, link.url) for link in read_links(path)] == LINKS
+    assert [link.row for link in read_links(path)] == list(range(len(LINKS)))
+
+
+@pytest.mark.parametrize("text", ["a cat\n", "a cat\thttp://x\tmore\n", "1.jpg#0\tA dog .\n", "\n"])
+def test_row_of_another_form_is_refused(tmp_path: Path, text: str):
+    path = tmp_path / TSV
+    path.write_text(f"a bus\thttp://example.org\n{text}")
+    with pytest.raises(InputError, match=r"line 2: .* is not caption<tab>url"):
+        list(read_links(path))
+
+
+def test_manifest_names_what_is_missing_and_why(tmp_path: Path):
+    tsv = put_tsv(tmp_path / TSV)
+    with tsv.open("a") as file:
+        file.write("never tried\thttp://example.org/new.jpg\n")
+    found = manifest(tsv, put_output(tmp_path / "photos", table=True))
+    assert (found.found, found.missing) == (3, 3)
+    assert found.reasons() == {"HTTP Error 404: Not Found": 1, "corrupt": 1, "not tried": 1}
+    found.write(tmp_path / "manifest.jsonl")
+    rows = [json.loads(line) for line in (tmp_path / "manifest.jsonl").read_text().splitlines()]
+    assert [row["row"] for row in rows] == list(range(6))
+    assert rows[0]["path"].endswith("00000.tar/000000000.jpg") and rows[1]["path"] is None
+
+
+def test_manifest_without_parquet_knows_no_reasons(tmp_path: Path):
+    found = manifest(put_tsv(tmp_path / TSV), put_output(tmp_path / "photos", table=False))
+    assert (found.found, found.reasons()) == (3, {"not found": 2})
+
+
+def test_photos_of_another_tsv_or_none_are_refused(tmp_path: Path):
+    tsv = tmp_path / TSV
+    tsv.write_text("another caption\thttp://example.org/bus.jpg\n")
+    with pytest.raises(InputError, match=r"only links; expected one folder .* found none"):
+        read("conceptual", tsv)
+    put_output(tmp_path / "photos")
+    with pytest.raises(InputError, match="none of its photos is in"):
+        read("conceptual", tsv)

@@ -1,0 +1,78 @@
+"""Parquet with names of photos and with photos inside."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from prefixcap.datasets import photo_source, read
+from prefixcap.datasets.parquet import read_photo
+from prefixcap.errors import InputError, MissingExtraError
+from tests.datasets.conftest import jpeg, put_photos
+
+pa = pytest.importorskip("pyarrow", reason='needs pip install "prefixcap[parquet]"')
+parquet = pytest.importorskip("pyarrow.parquet")
+
+
+def put_table(path: Path, rows: list[dict[str, object]], rows_a_group: int = 2) -> Path:
+    parquet.write_table(pa.Table.from_pylist(rows), path, row_group_size=rows_a_group)
+    return path
+
+
+def test_names_of_photos_are_relative_to_the_file(tmp_path: Path):
+    put_photos(tmp_path / "p", "a.jpg", "b.jpg")
+    rows = [{"image": name, "caption": f"of {name}"} for name in ("a.jpg", "b.jpg", "a.jpg")]
+    records = read("parquet", put_table(tmp_path / "t.parquet", rows))
+    assert [(r.image_id, r.captions) for r in records] == [
+        ("a.jpg", ("of a.jpg", "of a.jpg")),
+        ("b.jpg", ("of b.jpg",)),
+    ]
+    assert all(r.path.is_file() for r in records)
+
+
+@pytest.mark.parametrize("form", ["bytes", "struct", "img2dataset"])
+def test_photos_inside_are_read_by_file_and_row(tmp_path: Path, form: str):
+    def row(n: int) -> dict[str, object]:
+        photo = jpeg(n)
+        captions: dict[str, object] = {"captions": [f"{n}", "x"], "split": "val" if n > 2 else None}
+        if form == "img2dataset":
+            return {"jpg": photo, "image": photo, **captions}
+        return {"image": {"bytes": photo, "path": None} if form == "struct" else photo, **captions}
+
+    path = put_table(tmp_path / "t.parquet", [row(n) for n in range(5)])
+    records = read("parquet", tmp_path)
+    assert [r.path for r in records] == [path / str(n) for n in range(5)]
+    assert [photo_source(r.path) for r in records] == [jpeg(n) for n in range(5)]
+    assert [(r.captions, r.split) for r in records][2:4] == [
+        (("2", "x"), "train"),
+        (("3", "x"), "val"),
+    ]
+    assert len({r.image_id for r in records}) == 5
+
+
+def test_row_without_a_photo_and_row_beyond_the_end_are_refused(tmp_path: Path):
+    rows = [{"image": jpeg(0), "text": "a"}, {"image": None, "text": "b"}]
+    path = put_table(tmp_path / "t.parquet", rows)
+    with pytest.raises(InputError, match="row 1: no picture in column image"):
+        read_photo(path, 1)
+    with pytest.raises(InputError, match="fewer rows"):
+        read_photo(path, 2)
+
+
+def test_cut_off_file_and_folder_without_one_are_refused(tmp_path: Path):
+    path = put_table(tmp_path / "t.parquet", [{"image": "a.jpg", "caption": "a"}])
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(InputError, match="not a whole parquet file"):
+        read("parquet", path)
+    path.unlink()
+    with pytest.raises(InputError, match=r"expected one \.parquet file in it, found none"):
+        read("parquet", tmp_path)
+
+
+def test_without_pyarrow_the_install_command_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path = put_table(tmp_path / "t.parquet", [{"image": "a.jpg", "caption": "a"}])
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(MissingExtraError, match=r'pip install "prefixcap\[parquet\]"'):
+        read("parquet", path)
