@@ -1,7 +1,6 @@
 """Mapping networks: an image embedding becomes the prefix that the language model continues."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from prefixcap.config import MapperConfig
@@ -86,7 +85,8 @@ class MapperAttention(nn.Module):
             part.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, heads, N, W / heads)
             for part in (self.to_queries(tokens), keys, values)
         )
-        mixed = F.scaled_dot_product_attention(queries, keys, values)
+        scores = queries @ keys.transpose(2, 3) * queries.shape[-1] ** -0.5  # (B, heads, N, N)
+        mixed = scores.softmax(dim=-1).to(values.dtype) @ values
         return self.dropout(self.project(mixed.transpose(1, 2).flatten(2)))  # (B, N, W)
 
 

@@ -1,0 +1,91 @@
+"""The chunked cross-entropy against torch's own, on values and gradients."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from prefixcap import cross_entropy
+from prefixcap.cross_entropy import chunked_cross_entropy
+
+ROWS, WIDTH, VOCABULARY = 23, 12, 57
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch):
+    monkeypatch.setattr(cross_entropy, "ROWS_AT_ONCE", 5)
+
+
+def inputs(dtype=torch.float64):
+    """hidden, weight, bias, targets, from a fixed seed."""
+    generator = torch.Generator().manual_seed(0)
+    made = [
+        torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype).requires_grad_()
+        for shape in ((ROWS, WIDTH), (VOCABULARY, WIDTH), (VOCABULARY,))
+    ]
+    return (*made, torch.randint(0, VOCABULARY, (ROWS,), generator=generator))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("with_bias", [True, False])
+def test_value_and_gradients_are_those_of_torch(smoothing, with_bias):
+    hidden, weight, bias, targets = inputs(torch.float32)
+    parts = [hidden, weight, bias] if with_bias else [hidden, weight]
+    found = chunked_cross_entropy(
+        hidden, weight, bias if with_bias else None, targets, smoothing=smoothing
+    )
+    exact = [part.detach().double().requires_grad_() for part in parts]
+    expected = F.cross_entropy(
+        F.linear(*exact), targets, reduction="sum", label_smoothing=smoothing
+    )
+    torch.testing.assert_close(found.double(), expected, rtol=1e-6, atol=0)
+    for got, wanted in zip(
+        torch.autograd.grad(found / 7, parts), torch.autograd.grad(expected / 7, exact), strict=True
+    ):
+        error = (got - wanted).norm() / wanted.norm()
+        assert error < 1e-6
+
+
+def test_a_frozen_weight_gets_no_gradient():
+    hidden, weight, _, targets = inputs(torch.float32)
+    chunked_cross_entropy(hidden, weight.requires_grad_(False), None, targets).backward()
+    assert weight.grad is None
+    assert hidden.grad.abs().sum() > 0
+
+
+def test_bf16_products_keep_a_float32_loss_near_the_exact_one():
+    hidden, weight, _, targets = inputs(torch.float32)
+    found = chunked_cross_entropy(hidden, weight, None, targets, dtype=torch.bfloat16)
+    exact = F.cross_entropy(hidden @ weight.T, targets, reduction="sum")
+    assert found.dtype == torch.float32
+    assert found.item() == pytest.approx(exact.item(), rel=5e-3)
+    found.backward()
+    assert hidden.grad.dtype == weight.grad.dtype == torch.float32
+
+
+def test_no_logits_of_all_rows_exist(monkeypatch):
+    seen = []
+    original = cross_entropy._loss_and_gradient
+
+    def spy(logits, *rest):
+        seen.append(len(logits))
+        return original(logits, *rest)
+
+    monkeypatch.setattr(cross_entropy, "_loss_and_gradient", spy)
+    hidden, weight, _, targets = inputs(torch.float32)
+    chunked_cross_entropy(hidden, weight, None, targets)
+    assert max(seen) == 5
+    assert sum(seen) == ROWS
+
+
+def test_second_backward_is_refused_not_wrong():
+    hidden, weight, _, targets = inputs(torch.float32)
+    loss = chunked_cross_entropy(hidden, weight, None, targets)
+    loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="second time"):
+        loss.backward()
+
+
+def test_no_captions_are_a_loss_of_zero():
+    hidden, weight, _, targets = inputs(torch.float32)
+    loss = chunked_cross_entropy(hidden[:0], weight, None, targets[:0])
+    assert loss.item() == 0
