@@ -5,14 +5,10 @@ from typing import Annotated
 
 import typer
 
+from prefixcap.cli_source import Images, Name, Split, Where
 from prefixcap.cli_watch import Watcher
 
 app = typer.Typer(help="Check and look at datasets.", no_args_is_help=True)
-
-Name = Annotated[str, typer.Argument(help="Format: flickr8k, coco, nocaps, folder, csv, ...")]
-Where = Annotated[Path, typer.Argument(help="Annotation file or dataset folder.")]
-Split = Annotated[str | None, typer.Option(help="One split; default: all.")]
-Images = Annotated[Path | None, typer.Option(help="Folder of photos, if it is not found.")]
 
 
 @app.command()

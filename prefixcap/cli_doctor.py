@@ -40,19 +40,21 @@ def plain_lines(findings: Sequence["Finding"]) -> list[str]:
 
 
 def _print_table(findings: Sequence["Finding"]) -> None:
-    """The findings as a table on the terminal, a rule between topics."""
+    """The findings as a table on the terminal: a blank line between topics, mends below."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for heading in ("", "what", "found", "what mends it"):
-        table.add_column(heading, overflow="fold")
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for _ in range(3):
+        table.add_column(overflow="fold")
     topic = findings[0].topic
     for item in findings:
         if item.topic != topic:
-            table.add_section()
+            table.add_row()
             topic = item.topic
-        mark = Text(MARKS[item.state], style=COLOURS[item.state])
-        table.add_row(mark, Text(item.name), Text(item.found), Text(item.mend))
+        found = Text(item.found)
+        if item.mend:
+            found.append(f"\n-> {item.mend}", style="bold")
+        table.add_row(Text(MARKS[item.state], style=COLOURS[item.state]), Text(item.name), found)
     Console().print(table)

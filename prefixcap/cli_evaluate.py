@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from prefixcap.cli_data import Images, Name, Split, Where
+from prefixcap.cli_source import Images, Name, Split, Where
 from prefixcap.cli_watch import Watcher
 
 

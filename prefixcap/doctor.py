@@ -167,7 +167,7 @@ def _builtin_finding(folder: Path) -> Finding:
             "built-in",
             "fault",
             f"none in {folder}",
-            "pip install --force-reinstall --no-deps prefixcap",
+            "pip install --force-reinstall --no-deps .  (in prefixcap's folder)",
         )
     names = [f"{path.parent.name} ({path.stat().st_size / 2**20:.0f} MiB)" for path in weights]
     return Finding("models", "built-in", "ok", f"{', '.join(names)} in {folder}")
@@ -261,9 +261,9 @@ def _extra_finding(extra: str) -> Finding:
 def disk_findings() -> list[Finding]:
     """Free space where captions, models and temporary files go."""
     places = {
-        "this folder": Path.cwd(),
-        "hub cache": hub_cache(),
-        "temporary files": Path(tempfile.gettempdir()),
+        "disk here": Path.cwd(),
+        "disk, hub cache": hub_cache(),
+        "disk, temporary": Path(tempfile.gettempdir()),
     }
     return [_disk_finding(name, folder) for name, folder in places.items()]
 

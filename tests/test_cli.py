@@ -15,7 +15,7 @@ from prefixcap.errors import InputError, MissingExtraError
 from tests.source_tree import REPOSITORY
 
 LONGEST_HELP_S = 0.5
-HEAVY = ("torch", "transformers", "tokenizers", "numpy", "PIL")
+HEAVY = ("torch", "transformers", "tokenizers", "huggingface_hub")
 ENVIRONMENT = {
     **{key: value for key, value in os.environ.items() if key != cli.TRACEBACK_VARIABLE},
     "PYTHONPATH": str(REPOSITORY),

@@ -125,7 +125,7 @@ def test_little_disk_is_noted(monkeypatch, tmp_path):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10 * 2**30, 9 * 2**30, 2**30))
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "not" / "made" / "yet"))
-    finding = by_name(doctor.disk_findings())["hub cache"]
+    finding = by_name(doctor.disk_findings())["disk, hub cache"]
     assert (finding.state, finding.found) == ("note", f"1.0 GiB free in {tmp_path}")
 
 

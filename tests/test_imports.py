@@ -94,7 +94,9 @@ def test_every_module_is_imported_on_a_base_install():
 
 def test_modules_marked_free_of_torch_bring_no_torch():
     marked = [name for name, entry in map_entries().items() if entry.torch_free]
-    assert not brings_torch_on_base_install(full_names([name for name in marked if name != "__main__"]))
+    assert not brings_torch_on_base_install(
+        full_names([name for name in marked if name != "__main__"])
+    )
 
 
 @pytest.mark.parametrize("name", prefixcap.__all__)
