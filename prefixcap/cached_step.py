@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-from torch import LongTensor, Tensor
+from torch import Tensor
 from transformers import Cache, PreTrainedModel
 
 
@@ -14,12 +14,14 @@ class CachedState:
     cache: Cache
     width: int
 
-    def reorder(self, parents: LongTensor) -> None:
+    @torch.inference_mode()
+    def reorder(self, parents: Tensor) -> None:
         """Beam w of each image continues beam `parents[:, w]`; (B, W)."""
         first = torch.arange(len(parents), device=parents.device)[:, None] * self.width
         self.cache.reorder_cache((first + parents).flatten())  # (B * W,)
 
-    def keep(self, images: LongTensor) -> None:
+    @torch.inference_mode()
+    def keep(self, images: Tensor) -> None:
         """Only the images at these places of the batch stay, in this order."""
         beams = torch.arange(self.width, device=images.device)
         self.cache.reorder_cache((images[:, None] * self.width + beams).flatten())  # (B' * W,)

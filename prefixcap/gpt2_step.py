@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import LongTensor, Tensor
+from torch import Tensor
 from torch.nn import functional as F
 from transformers import GPT2LMHeadModel, PreTrainedModel
 
@@ -47,13 +47,15 @@ class GPT2State:
         """Places of the cache that are filled."""
         return self.prefix_length + self.steps * self.width
 
-    def reorder(self, parents: LongTensor) -> None:
+    @torch.inference_mode()
+    def reorder(self, parents: Tensor) -> None:
         """Beam w of each image sees from now on what beam `parents[:, w]` saw; (B, W)."""
         if self.bias is not None:
             index = parents[:, None, :, None].expand(-1, -1, -1, self.bias.shape[-1])
             self.bias = self.bias.gather(2, index)  # (B, 1, W, S)
 
-    def keep(self, images: LongTensor) -> None:
+    @torch.inference_mode()
+    def keep(self, images: Tensor) -> None:
         """Only the images at these places of the batch stay, in this order."""
         count, used = len(images), self.used
         for layer, (keys, values) in enumerate(zip(self.keys, self.values, strict=True)):
