@@ -1,11 +1,11 @@
-"""The caption stages of a recipe: the language model alone, or mapper, language model and encoder."""
+"""The caption stages of a recipe: language model alone, or the whole captioner."""
 
 import re
 from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from prefixcap.batches import (
     BlankSource,
@@ -16,16 +16,17 @@ from prefixcap.batches import (
     StoreSource,
     read_sources,
 )
+from prefixcap.captioner import Captioner
 from prefixcap.config import ModelConfig
 from prefixcap.datasets.records import CaptionRecord
 from prefixcap.embeddings import EmbeddingStore
 from prefixcap.encoder import ImageEncoder, build_encoder, load_encoder
 from prefixcap.errors import InputError
-from prefixcap.evaluate import evaluate_model
+from prefixcap.evaluate import evaluate_captioner
 from prefixcap.model import CaptionBatch, ClipCap
 from prefixcap.recipe import Recipe, TrainConfig, expand
 from prefixcap.run_folder import RunFolder
-from prefixcap.stages import Watch, load_photos, start_from
+from prefixcap.stages import Watch, load_photos, prepare, start_from
 from prefixcap.tokenizer import CaptionTokenizer, train_bpe
 from prefixcap.train import Validation, fit
 
@@ -57,6 +58,7 @@ class CaptionTask(nn.Module):
 
 def caption_recipe(recipe: Recipe, run: RunFolder, watch: Watch) -> None:
     """Train the recipe's captioner; the best weights on dev are in `run/best`."""
+    prepare(recipe)
     records = read_sources(recipe.data)
     earlier = _earlier_model(recipe)
     tokenizer = _tokenizer(recipe, records, earlier)
@@ -177,7 +179,9 @@ def _validation(recipe: Recipe, model: ClipCap, run: RunFolder) -> Validation:
     def scores() -> dict[str, float]:
         values: dict[str, float] = {}
         for name, records in sources:
-            found = evaluate_model(model, records, recipe.decoding, ("cider", "bleu"))
+            found = evaluate_captioner(
+                Captioner(model), records, recipe.decoding, ("cider", "bleu")
+            )
             values |= {f"{name} {metric}": value for metric, value in found.scores.corpus.items()}
         ciders = [value for metric, value in values.items() if metric.endswith("CIDEr")]
         return {**values, "score": float(np.mean(ciders))}

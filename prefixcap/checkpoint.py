@@ -122,12 +122,11 @@ def load_trained(module: nn.Module, tensors: dict[str, Tensor], source: str) -> 
 
 
 def _trained_tensors(module: nn.Module) -> dict[str, Tensor]:
-    """Trainable parameters and all buffers that are saved; frozen weights come from elsewhere."""
-    frozen = {name for name, p in module.named_parameters() if not p.requires_grad}
-    seen: set[int] = set()
+    """Trainable parameters and buffers, each once; frozen weights come from elsewhere."""
+    seen = {p.data_ptr() for p in module.parameters() if not p.requires_grad}
     tensors = {}
     for name, tensor in module.state_dict().items():
-        if name not in frozen and (tensor.data_ptr() not in seen or tensor.numel() == 0):
+        if tensor.data_ptr() not in seen or tensor.numel() == 0:
             seen.add(tensor.data_ptr())  # tied weights are written once
             tensors[name] = tensor
     return tensors

@@ -1,5 +1,6 @@
 """`prefixcap embed` and `prefixcap train`: recipes to embedding stores and to weights."""
 
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -57,7 +58,10 @@ def train(
         with run.locked(), Watcher() as watcher:
             stage(loaded, run, _watch(watcher))
     except Interrupted as error:
-        raise typer.Exit(INTERRUPTED) from error
+        typer.echo(f"{run.path}: saved after {error}; the same command continues", err=True)
+        if error.number == signal.SIGINT:
+            raise typer.Exit(INTERRUPTED) from error
+        return  # SIGTERM is how schedulers end a job that will go on: not a failure
     typer.echo(f"{run.path}: done")
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from prefixcap.atomic import replacing, write_json
+from prefixcap.datasets.stored_photos import photo_source
 from prefixcap.encoder import ImageEncoder
 from prefixcap.errors import InputError
 from prefixcap.images import Skipped, UnreadableImage, open_rgb
@@ -146,7 +147,7 @@ def _plan(
 def _unreadable(path: Path) -> str | None:
     """Why a photo cannot be read, or None."""
     try:
-        open_rgb(path)
+        open_rgb(photo_source(path))
     except UnreadableImage as error:
         return str(error)
     return None
@@ -161,7 +162,7 @@ def _encoded(
 ) -> Iterator[np.ndarray]:
     """Float16 embeddings of the items, a batch at a time."""
     for batch in _batches(items, batch_size):
-        images: list[Image.Image] = [open_rgb(item.path) for item in batch]
+        images: list[Image.Image] = [open_rgb(photo_source(item.path)) for item in batch]
         yield encoder.encode(images).float().cpu().numpy().astype(np.float16)
         done += len(batch)
         if on_progress:

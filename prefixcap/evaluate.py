@@ -3,20 +3,16 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import torch
-
+from prefixcap.captioner import Captioner
 from prefixcap.config import DecodeOptions
 from prefixcap.datasets.records import CaptionRecord
-from prefixcap.decoding import decode
+from prefixcap.datasets.stored_photos import photo_source
 from prefixcap.errors import InputError
 from prefixcap.images import Skipped, UnreadableImage, open_rgb
 from prefixcap.metrics import Scores, score
-from prefixcap.model import ClipCap
-from prefixcap.preprocess import pixels
-from prefixcap.stopping import stop_ids
 
-BATCH = 64
+BATCH = 64  # photos at a time
+CANDIDATES = 30  # captions that a constant one is chosen from
 
 
 @dataclass(frozen=True)
@@ -28,14 +24,14 @@ class Evaluation:
     scores: Scores
 
 
-def evaluate_model(
-    model: ClipCap,
+def evaluate_captioner(
+    captioner: Captioner,
     records: Sequence[CaptionRecord],
-    options: DecodeOptions,
+    options: DecodeOptions | None,
     metrics: Sequence[str],
     on_progress: Callable[[int], None] | None = None,
 ) -> Evaluation:
-    """Captions of the records' photos by `model`, scored against the records' captions.
+    """Captions of the records' photos, scored against the records' own captions.
 
     Raises:
         InputError: no photo with reference captions can be read.
@@ -43,29 +39,48 @@ def evaluate_model(
     captions: dict[str, str] = {}
     skipped: list[Skipped] = []
     for start in range(0, len(records), BATCH):
-        batch, arrays = [], []
+        batch, images = [], []
         for record in records[start : start + BATCH]:
             try:
-                arrays.append(pixels(open_rgb(record.path), model.encoder.config.preprocess))
+                images.append(open_rgb(photo_source(record.path)))
                 batch.append(record)
             except UnreadableImage as error:
                 skipped.append(Skipped(record.image_id, str(error)))
-        if batch:
-            texts = caption_pixels(model, np.stack(arrays), options)
-            captions |= {r.image_id: text for r, text in zip(batch, texts, strict=True)}
+        written = captioner.caption(images, options, batch_size=BATCH)
+        captions |= {r.image_id: c.text for r, c in zip(batch, written, strict=True)}
         if on_progress:
-            on_progress(start + len(batch))
+            on_progress(min(start + BATCH, len(records)))
+    return Evaluation(captions, skipped, score_captions(captions, records, metrics))
+
+
+def score_captions(
+    captions: dict[str, str], records: Sequence[CaptionRecord], metrics: Sequence[str]
+) -> Scores:
+    """Scores of the captions against the records' own, over the images that have both.
+
+    Raises:
+        InputError: there is no such image.
+    """
     references = {r.image_id: r.captions for r in records if r.captions and r.image_id in captions}
     if not references:
         raise InputError("no photo of the split can be read and has captions to compare with")
-    scored = {image_id: captions[image_id] for image_id in references}
-    return Evaluation(captions, skipped, score(scored, references, metrics))
+    return score({image_id: captions[image_id] for image_id in references}, references, metrics)
 
 
-@torch.inference_mode()
-def caption_pixels(model: ClipCap, values: np.ndarray, options: DecodeOptions) -> list[str]:
-    """Best caption of each image of `values` (B, 3, S, S) float32."""
-    inputs = torch.from_numpy(values).contiguous(memory_format=torch.channels_last)
-    embeddings = model.encoder(inputs)
-    found = decode(model, embeddings, options, stop_ids=stop_ids(model.tokenizer, options))
-    return [model.tokenizer.decode(best[0].ids) for best in found]
+def constant_caption(records: Sequence[CaptionRecord]) -> str:
+    """The training caption that agrees best with all others: the floor of any captioner.
+
+    Of the `CANDIDATES` most frequent captions, the one whose CIDEr-D as the caption of every
+    record is highest.
+    """
+    counts: dict[str, int] = {}
+    for record in records:
+        for caption in record.captions:
+            counts[caption] = counts.get(caption, 0) + 1
+    frequent = sorted(counts, key=lambda caption: (-counts[caption], caption))[:CANDIDATES]
+    references = {r.image_id: r.captions for r in records if r.captions}
+    ciders = {
+        caption: score(dict.fromkeys(references, caption), references, ("cider",)).corpus["CIDEr"]
+        for caption in frequent
+    }
+    return max(ciders, key=lambda caption: ciders[caption])

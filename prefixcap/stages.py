@@ -53,6 +53,7 @@ def distill_recipe(recipe: Recipe, run: RunFolder, watch: Watch) -> None:
     """Train the recipe's encoder on its teacher's store; the weights go to the run folder."""
     if recipe.distill is None:
         raise InputError(f"recipe {recipe.name}: stage 'distill' needs a [distill] table")
+    prepare(recipe)
     records = read_sources(recipe.data)
     store = EmbeddingStore(expand(recipe.store))
     teacher = load_encoder(_stored_encoder(recipe), dtype=torch.bfloat16)
@@ -76,6 +77,13 @@ def distill_recipe(recipe: Recipe, run: RunFolder, watch: Watch) -> None:
     task.to(memory_format=torch.channels_last)
     fit(task, batches, recipe.train, run, on_progress=watch.step)
     save_encoder(run.path, task.encoder)
+
+
+def prepare(recipe: Recipe) -> None:
+    """Set the seed and the threads of a run, before any weight is drawn."""
+    torch.manual_seed(recipe.train.seed)
+    if recipe.train.threads:
+        torch.set_num_threads(recipe.train.threads)
 
 
 def load_photos(

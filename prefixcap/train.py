@@ -47,7 +47,11 @@ class Validation:
 
 
 class Interrupted(Exception):
-    """SIGTERM or Ctrl-C arrived; the run is saved and continues with the same command."""
+    """A signal arrived; the run is saved and continues with the same command."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
 
 
 def fit(
@@ -102,9 +106,9 @@ def fit(
                 run.log(step=state.step, loss=mean, rate=rate, step_s=round(seconds, 4), **values)
             if validation and (state.step % validate_steps == 0 or state.step == steps):
                 keeper.validate(state, validation)
-            keeper.save_if_due(state, last=state.step == steps or asked_to_stop())
+            keeper.save_if_due(state, last=state.step == steps or bool(asked_to_stop()))
             if asked_to_stop() and state.step < steps:
-                raise Interrupted
+                raise Interrupted(asked_to_stop())
     return state
 
 
@@ -156,15 +160,15 @@ def averaged(task: nn.Module, average: AveragedWeights | None) -> Iterator[None]
 
 
 @contextmanager
-def interruptible() -> Iterator[Callable[[], bool]]:
-    """Inside the block SIGTERM and SIGINT only set a flag, which the yielded function reads."""
+def interruptible() -> Iterator[Callable[[], int]]:
+    """Inside the block SIGTERM and SIGINT are only noted; the yielded function reads the first."""
     received: list[int] = []
     handlers = {
-        number: signal.signal(number, lambda *_: received.append(1))
+        number: signal.signal(number, lambda number, _: received.append(number))
         for number in (signal.SIGTERM, signal.SIGINT)
     }
     try:
-        yield lambda: bool(received)
+        yield lambda: received[0] if received else 0
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)

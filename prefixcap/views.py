@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from prefixcap.config import PreprocessConfig
+from prefixcap.datasets.stored_photos import photo_source
 from prefixcap.images import Skipped, UnreadableImage, open_rgb
 from prefixcap.preprocess import normalised
 from prefixcap.recipe import ViewConfig
@@ -81,7 +82,7 @@ class PhotoArray:
 def _squashed(path: Path, side: int) -> np.ndarray | str:
     """Photo as (side, side, 3) uint8, or the reason why it cannot be read."""
     try:
-        image = open_rgb(path)
+        image = open_rgb(photo_source(path))
     except UnreadableImage as error:
         return str(error)
     if image.size != (side, side):

@@ -7,11 +7,11 @@ import torch
 from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from prefixcap.causal_lm import hidden_states
 from prefixcap.config import DecodeOptions, EncoderConfig
 from prefixcap.decoding import decode
 from prefixcap.errors import InputError
 from prefixcap.model import CaptionBatch, ClipCap
+from prefixcap.packed_loss import hidden_states
 from prefixcap.packed_rows import pack
 from prefixcap.reference import import_checkpoint
 from prefixcap.tokenizer import IGNORED

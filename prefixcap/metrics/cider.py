@@ -58,7 +58,7 @@ def _similarity(counts: NgramCounts, images: int, image: np.ndarray) -> np.ndarr
     place, there = find(ours.caption * counts.size + ours.ngram, keys)
     weight = theirs_weight[there]
     matched = np.minimum(ours_weight[place], weight) * weight
-    overlap = np.bincount(reference[there], matched, len(image))
+    overlap = np.bincount(reference[there], matched, len(image)).astype(float)  # int where empty
     norm = norms(ours.caption, ours_weight, images)[image]
     norm = norm * norms(reference, theirs_weight, len(image))
     return np.divide(overlap, norm, out=overlap, where=norm > 0)

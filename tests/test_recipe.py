@@ -1,0 +1,38 @@
+"""Recipes: every one that ships parses; paths name their variables."""
+
+from pathlib import Path
+
+import pytest
+
+from prefixcap.errors import InputError
+from prefixcap.recipe import expand, load_recipe
+
+RECIPES = sorted((Path(__file__).parent.parent / "recipes").rglob("*.toml"))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_every_recipe_parses_and_says_its_command(path):
+    recipe = load_recipe(path)
+    header = path.read_text(encoding="utf-8").split("\n\n")[0]
+    assert f"prefixcap train recipes/{path.parent.name}/{path.name}" in header
+    assert recipe.name
+
+
+def test_unknown_key_is_an_error(tmp_path):
+    path = tmp_path / "r.toml"
+    path.write_text(RECIPES[0].read_text(encoding="utf-8").replace("epochs", "epoches"))
+    with pytest.raises(InputError, match=r"train\.epoches: Extra inputs"):
+        load_recipe(path)
+
+
+def test_name_has_to_be_a_folder_name():
+    with pytest.raises(InputError, match="names a folder"):
+        load_recipe(RECIPES[0], ["name=../other"])
+
+
+def test_unset_variable_is_named(monkeypatch):
+    monkeypatch.delenv("PREFIXCAP_NOWHERE", raising=False)
+    with pytest.raises(InputError, match="PREFIXCAP_NOWHERE is not set"):
+        expand("$PREFIXCAP_NOWHERE/photos")
+    monkeypatch.setenv("PREFIXCAP_NOWHERE", "/somewhere")
+    assert expand("$PREFIXCAP_NOWHERE/photos") == Path("/somewhere/photos")

@@ -1,0 +1,187 @@
+"""The loop: a killed run ends with the weights of an uninterrupted one, bit for bit."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny_run import caption_recipe, write_photos
+from torch import nn
+
+from prefixcap.checkpoint import checkpoints
+from prefixcap.errors import InputError
+from prefixcap.recipe import TrainConfig, load_recipe
+from prefixcap.run_folder import RunFolder
+from prefixcap.train import fit
+
+COMMAND = [sys.executable, "-m", "prefixcap", "train"]
+CHECKPOINT_EVERY_STEP = "checkpoint_minutes = 1e-9\nvalidate_epochs = 1"
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory) -> Path:
+    """Folder with photos and a recipe."""
+    folder = tmp_path_factory.mktemp("tiny")
+    data = write_photos(folder / "data")
+    (folder / "tiny.toml").write_text(caption_recipe(data, train=CHECKPOINT_EVERY_STEP))
+    return folder
+
+
+@pytest.fixture
+def start(tiny) -> Iterator[Callable[[str], subprocess.Popen]]:
+    """Function that starts `prefixcap train` in a process of its own; none outlives the test."""
+    started: list[subprocess.Popen] = []
+
+    def begin(runs: str) -> subprocess.Popen:
+        command = [*COMMAND, str(tiny / "tiny.toml"), "--runs", str(tiny / runs)]
+        log = (tiny / f"{runs}-{len(started)}.log").open("w")
+        with log:
+            started.append(subprocess.Popen(command, stderr=log, stdout=log))
+        return started[-1]
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def steps_done(run: Path) -> int:
+    """Steps of the last whole checkpoint."""
+    found = checkpoints(run)
+    return int(found[-1].name.split("-")[1]) if found else 0
+
+
+def wait_for_step(process: subprocess.Popen, run: Path, step: int) -> None:
+    """Return as soon as the run has saved `step` steps."""
+    deadline = time.monotonic() + 120
+    while steps_done(run) < step:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+@pytest.mark.slow
+def test_killed_and_terminated_runs_end_with_the_same_bits(tiny, start):
+    whole, killed = start("whole"), start("killed")
+    wait_for_step(killed, tiny / "killed/tiny", 3)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    again = start("killed")
+    wait_for_step(again, tiny / "killed/tiny", 8)
+    again.send_signal(signal.SIGTERM)
+    assert again.wait() == 0
+    assert start("killed").wait() == 0
+    assert whole.wait() == 0
+    assert steps_done(tiny / "whole/tiny") == 16
+    for file in ("model/model.safetensors", "best/model.safetensors"):
+        ours = load_file(tiny / "killed/tiny" / file)
+        theirs = load_file(tiny / "whole/tiny" / file)
+        assert ours.keys() == theirs.keys()
+        for name, tensor in theirs.items():
+            assert torch.equal(ours[name], tensor), name
+
+
+class Line(nn.Module):
+    """A line fitted to points."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.slope = nn.Parameter(torch.zeros(1))
+
+    def loss(self, batch):
+        """Summed squared distance, number of points, and nothing more to log."""
+        x, y = batch
+        return ((self.slope * x - y) ** 2).sum(), len(x), {}
+
+
+class Points:
+    """Points of the line y = 3 x; the one at step `bad` is not a number."""
+
+    steps_per_epoch = 40
+
+    def __init__(self, bad: int | None = None) -> None:
+        self.bad = bad
+
+    def batch(self, step):
+        """Eight points."""
+        x = torch.linspace(-1, 1, 8) + 0.01 * step
+        return x, x * (float("nan") if step == self.bad else 3.0)
+
+
+def run_folder(folder: Path, data: Path, **train) -> RunFolder:
+    """Run folder of a recipe that only its training settings matter of."""
+    path = folder / "recipe.toml"
+    path.write_text(caption_recipe(data))
+    return RunFolder(folder / "run", load_recipe(path))
+
+
+def test_fit_finds_the_line(tmp_path):
+    config = TrainConfig(epochs=5, lr=0.1, warmup_steps=5, precision="fp32")
+    task = Line()
+    state = fit(task, Points(), config, run_folder(tmp_path, tmp_path))
+    assert state.step == 200
+    assert task.slope.item() == pytest.approx(3.0, abs=0.02)
+
+
+def test_nan_stops_with_step_and_rate(tmp_path):
+    config = TrainConfig(epochs=1, lr=0.1, warmup_steps=0, precision="fp32")
+    with pytest.raises(InputError, match=r"loss is nan at step 7 \(rate 0\.0825\)"):
+        fit(Line(), Points(bad=7), config, run_folder(tmp_path, tmp_path))
+
+
+def test_full_disk_leaves_the_previous_checkpoint_whole(tmp_path, monkeypatch):
+    from prefixcap import checkpoint
+
+    config = TrainConfig(epochs=0.1, lr=0.1, warmup_steps=0, checkpoint_minutes=1e-9)
+    run = run_folder(tmp_path, tmp_path)
+    real, calls = checkpoint.save_file, []
+
+    def fills_up(tensors, path):
+        calls.append(path)
+        if len(calls) == 5:  # in the middle of the second checkpoint
+            raise OSError(28, "No space left on device")
+        real(tensors, path)
+
+    monkeypatch.setattr(checkpoint, "save_file", fills_up)
+    with pytest.raises(OSError, match="No space left"):
+        fit(Line(), Points(), config, run)
+    assert [folder.name for folder in checkpoints(run.path)] == ["step-00000001"]
+    assert not list((run.path / "checkpoints").glob(".*"))
+    monkeypatch.setattr(checkpoint, "save_file", real)
+    assert fit(Line(), Points(), config, run).step == 4
+
+
+def test_log_has_a_line_for_each_logged_step(tmp_path):
+    config = TrainConfig(epochs=0.25, lr=0.1, log_steps=5)
+    run = run_folder(tmp_path, tmp_path)
+    fit(Line(), Points(), config, run)
+    lines = [json.loads(line) for line in (run.path / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [5, 10]
+
+
+def test_a_changed_recipe_is_refused_and_harmless_changes_are_not(tmp_path):
+    run_folder(tmp_path, tmp_path)
+    path = tmp_path / "recipe.toml"
+    RunFolder(tmp_path / "run", load_recipe(path, ["train.log_steps=7"]))
+    with pytest.raises(InputError, match=r"train\.lr: was 0\.003, is 0\.1"):
+        RunFolder(tmp_path / "run", load_recipe(path, ["train.lr=0.1"]))
+
+
+def test_a_run_in_use_is_refused(tmp_path):
+    run = run_folder(tmp_path, tmp_path)
+    with run.locked():
+        other = os.fork()
+        if other == 0:
+            try:
+                with RunFolder(run.path, load_recipe(tmp_path / "recipe.toml")).locked():
+                    os._exit(0)
+            except InputError:
+                os._exit(7)
+        assert os.waitstatus_to_exitcode(os.waitpid(other, 0)[1]) == 7
