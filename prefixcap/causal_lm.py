@@ -1,13 +1,11 @@
 """The language model that continues a prefix: a fresh GPT-2, or any causal LM of transformers."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import nn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -20,10 +18,8 @@ from transformers.activations import GELUTanh, NewGELUActivation
 from transformers.initialization import no_init_weights
 
 from prefixcap.config import LanguageModelConfig
-from prefixcap.cross_entropy import chunked_cross_entropy
 from prefixcap.errors import InputError
 from prefixcap.hub import looks_local, model_folder
-from prefixcap.packed_rows import PackedRows
 
 
 def fresh_gpt2(config: LanguageModelConfig) -> GPT2LMHeadModel:
@@ -128,75 +124,3 @@ def prepared(lm: PreTrainedModel, config: LanguageModelConfig) -> PreTrainedMode
             if isinstance(child, NewGELUActivation):
                 setattr(module, name, GELUTanh())  # the same function, in one kernel
     return lm.requires_grad_(not config.frozen)
-
-
-def places_of(lm: PreTrainedModel) -> int | None:
-    """How many positions `lm` has, or None where it has no limit of its own."""
-    return getattr(lm.config.get_text_config(), "max_position_embeddings", None)
-
-
-def packed_loss(lm: PreTrainedModel, prefix: Tensor, rows: PackedRows, smoothing: float) -> Tensor:
-    """Sum of the token cross-entropies of the captions in `rows`, float32 scalar.
-
-    Args:
-        lm: the language model.
-        prefix: (R, P, lm_dim) float, the prefix that opens each row.
-        rows: the captions.
-        smoothing: label smoothing, 0 to 1.
-
-    Raises:
-        InputError: prefix and caption need more positions than the language model has.
-    """
-    limit, needed = places_of(lm), prefix.shape[1] + rows.ids.shape[1]
-    if limit is not None and needed > limit:
-        needed = int(rows.position_ids.max()) + 1
-    if limit is not None and needed > limit:
-        raise InputError(
-            f"a prefix of {prefix.shape[1]} and its caption take {needed} positions, the language "
-            f"model has {limit}; shorten the captions"
-        )
-    hidden = hidden_states(lm, prefix, rows).flatten(0, 1)[rows.sources]  # (N, lm_dim)
-    head = lm.get_output_embeddings()
-    device = hidden.device.type
-    autocast = torch.is_autocast_enabled(device)
-    return chunked_cross_entropy(
-        hidden,
-        head.weight,
-        head.bias,
-        rows.targets,
-        smoothing=smoothing,
-        dtype=torch.get_autocast_dtype(device) if autocast else head.weight.dtype,
-    )
-
-
-def hidden_states(lm: PreTrainedModel, prefix: Tensor, rows: PackedRows) -> Tensor:
-    """Outputs (R, P + L, lm_dim) of the last layer, before the vocabulary."""
-    tokens = lm.get_input_embeddings()(rows.ids)  # (R, L, lm_dim)
-    inputs = torch.cat([prefix.to(tokens.dtype), tokens], dim=1)  # (R, P + L, lm_dim)
-    with _fast_attention(lm, inputs.device):
-        mask = rows.visible
-        if mask is not None and lm.config._attn_implementation == "eager":
-            lowest = torch.finfo(inputs.dtype).min
-            mask = torch.zeros_like(mask, dtype=inputs.dtype).masked_fill_(~mask, lowest)
-        return lm.base_model(
-            inputs_embeds=inputs,
-            attention_mask=mask,
-            position_ids=rows.position_ids,
-            use_cache=False,
-        ).last_hidden_state
-
-
-@contextmanager
-def _fast_attention(lm: PreTrainedModel, device: torch.device) -> Iterator[None]:
-    """Plain matrix products in place of the fused attention, on a CPU.
-
-    Rows are short here: with 75 places in bf16, forward and backward of the fused kernel took 23 ms
-    a layer, the plain products 7 ms (8 rows, 12 heads of 64, one thread).
-    """
-    before = lm.config._attn_implementation
-    if device.type == "cpu" and before == "sdpa":
-        lm.config._attn_implementation = "eager"
-    try:
-        yield
-    finally:
-        lm.config._attn_implementation = before

@@ -2,14 +2,16 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from prefixcap.causal_lm import fresh_gpt2, load_causal_lm, packed_loss, pinned, stored_causal_lm
+from prefixcap.causal_lm import fresh_gpt2, load_causal_lm, pinned, stored_causal_lm
 from prefixcap.config import ModelConfig
+from prefixcap.encoder import ImageEncoder, build_encoder
 from prefixcap.errors import InputError
 from prefixcap.language_model import PrefixDecoder, State
 from prefixcap.mapper import Mapper, build_mapper
@@ -17,11 +19,14 @@ from prefixcap.model_card import model_card
 from prefixcap.model_files import (
     LM_CONFIG_FILE,
     WEIGHTS_FILE,
+    cast,
     fill,
     open_model,
     stored_tensors,
+    upload_model,
     write_model,
 )
+from prefixcap.packed_loss import Abilities, abilities_of, packed_loss
 from prefixcap.packed_rows import pack
 from prefixcap.tokenizer import CaptionTokenizer
 
@@ -58,7 +63,7 @@ class ClipCap(nn.Module):
         mapper: Mapper,
         lm: PreTrainedModel,
         tokenizer: CaptionTokenizer,
-        encoder: nn.Module | None = None,
+        encoder: ImageEncoder | None = None,
     ) -> None:
         super().__init__()
         _check_widths(lm, tokenizer)
@@ -68,6 +73,7 @@ class ClipCap(nn.Module):
         self.tokenizer = tokenizer
         self.encoder = encoder
         self._decoder = PrefixDecoder(lm)
+        self._abilities: Abilities | None = None  # found by a trial when first needed
 
     @classmethod
     def build(cls, config: ModelConfig, tokenizer: CaptionTokenizer) -> Self:
@@ -103,16 +109,19 @@ class ClipCap(nn.Module):
 
         Args:
             batch: the captions.
-            shared: an image's captions share its prefix in one row; else one row per caption. The
-                value and gradients are the same.
+            shared: an image's captions share its prefix in one row, where the language model can
+                read such rows; else one row per caption. The value and gradients are the same.
             label_smoothing: 0 to 1.
 
         Raises:
             InputError: prefix and caption are longer than the language model can read.
         """
+        if self._abilities is None:
+            self._abilities = abilities_of(self.lm)
         prefix = self.prefix(batch.embeddings)
+        shared = shared and self._abilities.shared
         rows = pack(batch.ids, batch.image_rows, prefix.shape[1], shared=shared)
-        total = packed_loss(self.lm, prefix[rows.images], rows, label_smoothing)
+        total = packed_loss(self.lm, prefix[rows.images], rows, label_smoothing, self._abilities)
         return total, len(rows.targets)
 
     def start(self, embeddings: Tensor, width: int, max_tokens: int) -> tuple[Tensor, State]:
@@ -129,6 +138,11 @@ class ClipCap(nn.Module):
     def step(self, ids: Tensor, state: State) -> Tensor:
         """Logits (B, W, V) float32 of the token after `ids` (B, W) int64; the state moves on."""
         return self._decoder.step(ids, state)
+
+    @property
+    def trained_parameters(self) -> int:
+        """Number of weights that training changes, as the papers' tables count them."""
+        return sum(p.numel() for p in self.parameters() if p.requires_grad)
 
     @classmethod
     def from_pretrained(
@@ -180,17 +194,34 @@ class ClipCap(nn.Module):
             OSError: the folder cannot be written, or the disk is full.
         """
         config = self._config_to_save(store_lm)
-        tensors = {
-            name: tensor.to(dtype) if dtype and tensor.is_floating_point() else tensor
-            for name, tensor in stored_tensors(self._parts(config)).items()
-        }
+        tensors = stored_tensors(self._parts(config))
+        if dtype is not None:
+            tensors = {name: cast(tensor, dtype, name) for name, tensor in tensors.items()}
         lm_config = config.language_model
         settings = self.lm.config if lm_config.stored and lm_config.name else None
         text = card or model_card(config)
         write_model(Path(folder), config, tensors, self.tokenizer, text, settings)
 
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool = False,
+        store_lm: bool | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> str:
+        """Address of the hub repository that now holds the files that `save_pretrained` writes.
+
+        Raises:
+            InputError: the hub cannot be reached, or refuses the name or the login.
+        """
+        card = model_card(self._config_to_save(store_lm), name=repo_id)
+        with TemporaryDirectory() as folder:
+            self.save_pretrained(folder, store_lm=store_lm, dtype=dtype, card=card)
+            return upload_model(Path(folder), repo_id, private=private)
+
     def _config_to_save(self, store_lm: bool | None) -> ModelConfig:
-        """Settings that say whether the language model's weights are stored."""
+        """Settings that say what is stored, and how photos are preprocessed."""
         lm_config = self.config.language_model
         needed = not lm_config.name or not lm_config.frozen
         stored = (lm_config.stored or needed) if store_lm is None else store_lm
@@ -199,8 +230,11 @@ class ClipCap(nn.Module):
                 "store_lm=False, but the language model was trained here, so no name leads back to "
                 "its weights; leave store_lm away"
             )
-        changed = lm_config.model_copy(update={"stored": stored})
-        return self.config.model_copy(update={"language_model": changed})
+        update = {"language_model": lm_config.model_copy(update={"stored": stored})}
+        if self.encoder is not None:
+            preprocess = self.encoder.config.preprocess
+            update["encoder"] = self.config.encoder.model_copy(update={"preprocess": preprocess})
+        return self.config.model_copy(update=update)
 
     def _parts(self, config: ModelConfig) -> nn.ModuleDict:
         """What is stored with a model of these settings."""
@@ -223,13 +257,11 @@ def _mapper(config: ModelConfig, lm: PreTrainedModel) -> Mapper:
     return build_mapper(config.mapper, config.embedding_dim, lm_dim, config.embedding_tokens)
 
 
-def _stored_encoder(config: ModelConfig) -> nn.Module | None:
+def _stored_encoder(config: ModelConfig) -> ImageEncoder | None:
     """Encoder whose weights the model's own file holds; None where they are elsewhere."""
     if not config.encoder.stored:
         return None
-    from prefixcap.encoder import build_encoder
-
-    return build_encoder(config.encoder)
+    return build_encoder(config.encoder).requires_grad_(False)
 
 
 def _check_widths(lm: PreTrainedModel, tokenizer: CaptionTokenizer) -> None:

@@ -4,8 +4,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
@@ -13,7 +16,7 @@ from transformers import PreTrainedConfig
 from prefixcap import atomic
 from prefixcap.config import FORMAT_VERSION, ModelConfig, parse
 from prefixcap.errors import InputError
-from prefixcap.hub import model_file
+from prefixcap.hub import looks_local, model_file
 from prefixcap.tensor_files import read_tensors
 from prefixcap.tokenizer import SETTINGS_FILE, TOKENIZER_FILE, CaptionTokenizer
 
@@ -45,9 +48,7 @@ def open_model(name: str, revision: str | None = None) -> ModelFolder:
     Raises:
         InputError: nothing of that name, a file is missing, or a newer prefixcap wrote it.
     """
-    builtin = BUILTIN / name
-    is_builtin = not Path(name).exists() and "/" not in name and (builtin / CONFIG_FILE).is_file()
-    source = str(builtin) if is_builtin else name
+    source = _source(name)
     config = _read_config(source, _required(source, CONFIG_FILE, revision))
     files = {
         file: _required(source, file, revision)
@@ -57,6 +58,24 @@ def open_model(name: str, revision: str | None = None) -> ModelFolder:
     if lm_config is not None:
         files[LM_CONFIG_FILE] = lm_config
     return ModelFolder(name, files, config)
+
+
+def builtin_names() -> list[str]:
+    """Names of the models that come with the package."""
+    return sorted(path.parent.name for path in BUILTIN.glob(f"*/{CONFIG_FILE}"))
+
+
+def _source(name: str) -> str:
+    """The folder or hub name that `name` means: a folder wins, then a built-in model."""
+    if looks_local(name) or "/" in name:
+        return name
+    if name in builtin_names():
+        return str(BUILTIN / name)
+    names = ", ".join(builtin_names()) or "none"
+    raise InputError(
+        f"{name}: is neither a folder here nor a built-in model ({names}); models on the hub are "
+        "called owner/model"
+    )
 
 
 def fill(module: nn.Module, path: Path) -> None:
@@ -101,7 +120,9 @@ def write_model(
     card: str,
     lm_settings: PreTrainedConfig | None = None,
 ) -> None:
-    """Write the files of a model into `folder`, made if need be; each is whole or not there.
+    """Write the files of a model into `folder`, made if need be.
+
+    They are written beside the old ones and then take their places, so a full disk changes nothing.
 
     Args:
         folder: where to.
@@ -115,15 +136,61 @@ def write_model(
         OSError: the folder cannot be written, or the disk is full.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with atomic.replacing(folder / WEIGHTS_FILE) as part:
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part)
-    tokenizer.save(folder)
-    atomic.write_text(folder / CARD_FILE, card)
-    if lm_settings is not None:
-        values = json.loads(lm_settings.to_json_string(use_diff=False))
-        atomic.write_json(folder / LM_CONFIG_FILE, values)
-    values = {"format_version": FORMAT_VERSION, **config.model_dump(mode="json")}
-    atomic.write_json(folder / CONFIG_FILE, values)  # last: a folder with it is complete
+    with TemporaryDirectory(dir=folder, prefix=".", suffix=".part") as name:
+        part = Path(name)
+        with atomic.replacing(part / WEIGHTS_FILE) as file:
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, file)
+        tokenizer.save(part)
+        atomic.write_text(part / CARD_FILE, card)
+        if lm_settings is not None:
+            values = json.loads(lm_settings.to_json_string(use_diff=False))
+            atomic.write_json(part / LM_CONFIG_FILE, values)
+        values = {"format_version": FORMAT_VERSION, **config.model_dump(mode="json")}
+        atomic.write_json(part / CONFIG_FILE, values)
+        _move_into(folder, part)
+
+
+def _move_into(folder: Path, part: Path) -> None:
+    """Put the written files in place of those of an earlier model, all within a moment."""
+    if not (part / LM_CONFIG_FILE).exists():
+        (folder / LM_CONFIG_FILE).unlink(missing_ok=True)
+    for file in sorted(part.iterdir()):
+        file.replace(folder / file.name)
+
+
+def cast(tensor: Tensor, dtype: torch.dtype, name: str) -> Tensor:
+    """`tensor` in another float dtype; whole numbers stay as they are.
+
+    Raises:
+        InputError: a weight is too large for the dtype.
+    """
+    if not tensor.is_floating_point():
+        return tensor
+    found = tensor.to(dtype)
+    if not torch.equal(found.isfinite(), tensor.isfinite()):
+        raise InputError(
+            f"tensor {name} holds numbers too large for {dtype}; store it in torch.float32"
+        )
+    return found
+
+
+def upload_model(folder: Path, repo_id: str, *, private: bool) -> str:
+    """Address of the hub repository that now holds the files in `folder`.
+
+    Raises:
+        InputError: the hub cannot be reached, or refuses the name or the login.
+    """
+    api = HfApi()
+    try:
+        address = api.create_repo(repo_id, private=private, exist_ok=True)
+        api.upload_folder(folder_path=folder, repo_id=repo_id, commit_message="Upload the model")
+    except (HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, OSError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(
+            f"{repo_id}: could not be written on the hub ({reason}). Give owner/model as the name, "
+            "and log in: hf auth login"
+        ) from error
+    return str(address)
 
 
 def _required(source: str, file: str, revision: str | None) -> Path:
