@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from glob import escape
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Protocol, Self
@@ -62,14 +63,21 @@ class JsonLines:
 
 @dataclass(frozen=True)
 class Table:
-    """Comma-separated values under a line of column names (RFC 4180, but with bare line feeds)."""
+    """Comma-separated values under a line of column names (RFC 4180, but with bare line feeds).
+
+    Every text is in quotes: Python's csv would leave a lone carriage return bare, then end a line
+    there on reading.
+    """
 
     columns: tuple[str, ...]
 
     def encode(self, records: Iterable[Record]) -> bytes:
         """Bytes to append for `records`."""
         text = io.StringIO()
-        csv.DictWriter(text, self.columns, lineterminator="\n").writerows(records)
+        writer = csv.DictWriter(
+            text, self.columns, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC
+        )
+        writer.writerows(records)
         return text.getvalue().encode()
 
     def decode(self, content: bytes) -> tuple[list[Record], int]:
@@ -175,7 +183,7 @@ class RecordFile:
         self._journal = Journal(journal_path(path), record_format(path, columns))
         self.keys = {str(record["path"]) for record in self._journal.records}
         if self._is_parquet and path.exists() and not self.keys:
-            self.append(_read_parquet(path))
+            self._take_back()
 
     def __enter__(self) -> Self:
         return self
@@ -193,6 +201,15 @@ class RecordFile:
             self._journal.append(records)
             self.keys |= {str(record["path"]) for record in records}
 
+    def _take_back(self) -> None:
+        """Put the records of a finished parquet file into the journal, to add to them."""
+        try:
+            self.append(_read_parquet(self.path))
+        except InputError:
+            self._journal.path.unlink()
+            self._journal.__exit__()
+            raise
+
     def finish(self) -> None:
         """Make the file complete: write the parquet file from its journal, and drop that.
 
@@ -202,9 +219,16 @@ class RecordFile:
         if not self._is_parquet:
             return
         records, _ = JsonLines().decode(self._journal.path.read_bytes())
+        remove_torn(self.path)
         with atomic.replacing(self.path) as part:
             _write_parquet(records, self._columns, part)
         self._journal.path.unlink()
+
+
+def remove_torn(path: Path) -> None:
+    """Remove what `atomic.replacing` left beside `path` when it was killed."""
+    for part in path.parent.glob(f".{escape(path.name)}.*.part"):
+        part.unlink(missing_ok=True)
 
 
 def check_record_path(path: Path) -> None:

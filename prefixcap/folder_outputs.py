@@ -16,6 +16,7 @@ from prefixcap.caption_files import (
     RecordFile,
     check_record_path,
     journal_path,
+    remove_torn,
 )
 from prefixcap.config import DecodeOptions
 from prefixcap.errors import InputError
@@ -164,6 +165,8 @@ class Outputs:
             if photo.key in reasons
         ]
         path = skipped_path(self._path)
+        remove_torn(path)
+        remove_torn(_beside(self._path, ".run.json"))
         if listed:
             atomic.write_text(path, JsonLines().encode(listed).decode())
         else:

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Literal, Self
 
 from prefixcap import atomic
-from prefixcap.caption_files import Journal, JsonLines
+from prefixcap.caption_files import Journal, JsonLines, remove_torn
 from prefixcap.errors import InputError
 from prefixcap.images import PICTURE_SUFFIXES, Photo, Skipped
 
@@ -31,11 +32,10 @@ class SidecarOptions:
     after: str = ""
 
     def __post_init__(self) -> None:
-        name = self.suffix
-        if not name.startswith(".") or len(name) < 2 or os.sep in name or name.isspace():
-            raise InputError(f"sidecar suffix {name!r}: expected one such as .txt or .caption")
-        if name.lower() in PICTURE_SUFFIXES:
-            raise InputError(f"sidecar suffix {name!r}: would write over the pictures; use .txt")
+        if not re.fullmatch(r"\.[^\s/\\]+", self.suffix):
+            raise InputError(f"sidecar suffix {self.suffix!r}: expected one such as .txt")
+        if self.suffix.lower() in PICTURE_SUFFIXES:
+            raise InputError(f"sidecar suffix {self.suffix!r}: would write over pictures; use .txt")
 
     def path(self, photo: Photo) -> Path:
         """The sidecar of `photo`: its name with another suffix."""
@@ -104,6 +104,8 @@ class Sidecars:
         """Content that the sidecar should get; None where it has got it already."""
         path = self.options.path(photo)
         present = path.read_bytes() if path.exists() else None
+        if photo.key in self._written:
+            remove_torn(path)
         if present is not None and _hash(present) == self._written.get(photo.key):
             return None
         is_added = self.options.existing in ("append", "prepend")
