@@ -64,6 +64,8 @@ def fit(
 ) -> TrainState:
     """Train `task` to the end of its epochs, continuing from the run's last checkpoint.
 
+    At the end `task` holds the averaged weights where the settings ask for an average.
+
     `validation` judges the averaged weights where there are any; nothing is trained by it, and the
     weights with the best "score" are kept.
 
@@ -109,6 +111,8 @@ def fit(
             keeper.save_if_due(state, last=state.step == steps or bool(asked_to_stop()))
             if asked_to_stop() and state.step < steps:
                 raise Interrupted(asked_to_stop())
+    if average is not None:
+        average.swap(task)
     return state
 
 

@@ -1,0 +1,100 @@
+"""Batches: the same at every call, image-major, every image once an epoch."""
+
+import numpy as np
+import pytest
+import torch
+from tiny_run import write_photos
+
+from prefixcap.batches import (
+    BlankSource,
+    CaptionBatches,
+    frequent_words,
+    padded,
+    prefetched,
+    read_sources,
+    word_targets,
+)
+from prefixcap.errors import InputError
+from prefixcap.recipe import SourceConfig, TrainConfig
+from prefixcap.tokenizer import IGNORED
+
+TOKENS = [[[row, 1], [row, 2, 3]] for row in range(10)]
+
+
+def batches(**settings) -> CaptionBatches:
+    """Ten images of two captions without pixels."""
+    config = TrainConfig(images_per_step=3, **settings)
+    return CaptionBatches(TOKENS, np.arange(10), BlankSource((4,)), config)
+
+
+def test_batch_follows_from_the_step_alone():
+    first, second = batches(), batches()
+    for step in (0, 2, 7):
+        ours, theirs = first.batch(step).captions, second.batch(step).captions
+        assert torch.equal(ours.ids, theirs.ids)
+    assert not torch.equal(first.batch(0).captions.ids, first.batch(3).captions.ids)
+
+
+def test_an_epoch_has_each_image_at_most_once():
+    source = batches()
+    assert source.steps_per_epoch == 3
+    seen = [row for step in range(3) for row in source.batch(step).captions.ids[:, 0].tolist()]
+    assert len(set(seen)) == 9
+    assert all(seen.count(row) == 2 for row in seen)
+
+
+def test_captions_stand_with_their_image():
+    captions = batches().batch(0).captions
+    assert captions.image_rows.tolist() == [0, 0, 1, 1, 2, 2]
+    assert captions.embeddings.shape == (3, 4)
+    for image in range(3):
+        rows = captions.ids[captions.image_rows == image]
+        assert len(set(rows[:, 0].tolist())) == 1
+
+
+def test_one_caption_per_image_varies_over_epochs():
+    source = batches(captions_per_image=1)
+    chosen = {source.batch(step).captions.ids[0, 1].item() for step in range(60)}
+    assert chosen == {1, 2}
+
+
+def test_padding_is_ignored():
+    ids, rows = padded([[[5, 6, 7]], [[8], [9, 9]]])
+    assert ids.tolist() == [[5, 6, 7], [8, IGNORED, IGNORED], [9, 9, IGNORED]]
+    assert rows.tolist() == [0, 1, 1]
+
+
+def test_too_few_images_is_an_error():
+    with pytest.raises(InputError, match="2 images with captions"):
+        CaptionBatches(TOKENS, np.arange(2), BlankSource((4,)), TrainConfig(images_per_step=3))
+
+
+def test_prefetched_batches_come_in_order_and_from_any_step():
+    class Numbers:
+        steps_per_epoch = 10
+
+        def batch(self, step):
+            return step
+
+    assert list(prefetched(Numbers(), 3, 9)) == [3, 4, 5, 6, 7, 8]
+    assert list(prefetched(Numbers(), 9, 9)) == []
+
+
+def test_sources_are_read_in_order_with_ids_of_their_own(tmp_path):
+    data = str(write_photos(tmp_path / "data"))
+    sources = [
+        SourceConfig(format="flickr8k", path=data, split="train"),
+        SourceConfig(format="photos", path=data + "/images"),
+    ]
+    records = read_sources(sources)
+    assert len(records) == 16 + 24
+    assert len({record.image_id for record in records}) == 40
+    assert len(records[0].captions) == 2
+    assert records[-1].captions == ()
+
+
+def test_words_are_ranked_and_shared_over_captions():
+    vocabulary = frequent_words(iter(["A dog runs", "a dog", "A cat!"]), 2)
+    assert vocabulary == {"a": 0, "dog": 1}
+    targets = word_targets([["a dog", "A bird"], []], vocabulary, 2)
+    np.testing.assert_allclose(targets, [[1, 0.5], [0, 0]])

@@ -1,0 +1,121 @@
+"""The road from photos to weights, end to end, on a tiny world."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny_run import caption_recipe, distill_recipe, save_tiny_teacher, write_photos
+
+from prefixcap.caption_stage import caption_recipe as run_caption
+from prefixcap.caption_stage import plain
+from prefixcap.captioner import Captioner
+from prefixcap.errors import InputError
+from prefixcap.recipe import load_recipe
+from prefixcap.run_folder import RunFolder
+from prefixcap.stages import Watch, embed_recipe
+from prefixcap.stages import distill_recipe as run_distill
+
+
+def recipe_from(folder, name, text, *settings):
+    """Recipe of this text, with settings put in."""
+    path = folder / name
+    path.write_text(text)
+    return load_recipe(path, list(settings))
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """Folder with photos, a teacher, its store, and a distilled encoder in runs/tiny-distill."""
+    folder = tmp_path_factory.mktemp("world")
+    data = write_photos(folder / "data")
+    teacher = save_tiny_teacher(folder / "teacher")
+    recipe = recipe_from(folder, "d.toml", distill_recipe(data, teacher, folder / "store"))
+    assert embed_recipe(recipe, Watch()) == []
+    run_distill(recipe, RunFolder(folder / "runs/tiny-distill", recipe), Watch())
+    return folder
+
+
+def log_of(run):
+    """Lines of the run's log."""
+    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+
+
+def test_distillation_lowers_every_loss(world):
+    lines = log_of(world / "runs/tiny-distill")
+    for part in ("grid", "cosine", "words"):
+        first, last = (sum(line[part] for line in some) for some in (lines[:5], lines[-5:]))
+        assert last < first, part
+
+
+def test_captioner_starts_from_the_distilled_encoder_and_learns_colours(world):
+    extra = f'encoder_from = "{world}/runs/tiny-distill"'
+    text = caption_recipe(world / "data", extra)
+    settings = [
+        "train.epochs=150",
+        "train.validate_epochs=150",
+        "train.lr=5e-3",
+        "mapper.dropout=0",
+        "language_model.dropout=0",
+    ]
+    recipe = recipe_from(world, "c.toml", text, *settings)
+    run = RunFolder(world / "runs/tiny", recipe)
+    run_caption(recipe, run, Watch())
+    scored = [line for line in log_of(run.path) if "score" in line]
+    assert scored[-1]["score"] == pytest.approx(scored[-1]["flickr8k CIDEr"])
+    captioner = Captioner.from_pretrained(run.path / "best", dtype=torch.float32)
+    photos = sorted((world / "data/images").iterdir())[16:]
+    texts = [caption.text for caption in captioner.caption(photos)]
+    right = sum(photo.stem.split("_")[1] in text for photo, text in zip(photos, texts, strict=True))
+    assert right >= 6, texts  # of 8 photos that were not trained on
+
+
+def test_encoder_without_a_rate_stays_as_it_was_distilled(world):
+    extra = f'encoder_from = "{world}/runs/tiny-distill"'
+    text = caption_recipe(world / "data", extra).replace("lr_encoder = 1e-3", "")
+    recipe = recipe_from(world, "f.toml", text, "name=frozen", "train.epochs=1")
+    run = RunFolder(world / "runs/frozen", recipe)
+    run_caption(recipe, run, Watch())
+    before = load_file(world / "runs/tiny-distill/encoder.safetensors")
+    after = load_file(run.path / "model/model.safetensors")
+    for name, tensor in before.items():
+        assert torch.equal(after[name], tensor), name
+
+
+def test_language_stage_needs_no_photo_and_its_weights_are_taken_over(world):
+    text = caption_recipe(world / "data").replace('stage = "caption"', 'stage = "language"')
+    text = text.replace("[[dev]]", "[[data]]")
+    recipe = recipe_from(world, "l.toml", text, "name=language", "train.epochs=1")
+    run = RunFolder(world / "runs/language", recipe)
+    run_caption(recipe, run, Watch())
+    extra = f'start_from = "{run.path}/model"\nencoder_from = "{world}/runs/tiny-distill"'
+    after = recipe_from(
+        world, "s.toml", caption_recipe(world / "data", extra), "name=s", "train.epochs=0.01"
+    )
+    second = RunFolder(world / "runs/s", after)
+    run_caption(after, second, Watch())  # one step at rate 0: the weights are those taken over
+    ours = load_file(second.path / "model/model.safetensors")
+    theirs = load_file(run.path / "model/model.safetensors")
+    for name in theirs:
+        if not name.startswith("encoder."):
+            assert torch.equal(ours[name], theirs[name]), name
+
+
+def test_other_sizes_are_refused(world):
+    text = caption_recipe(world / "data", f'encoder_from = "{world}/runs/tiny-distill"')
+    text = text.replace("widths = [4, 8]", "widths = [4, 6]")
+    recipe = recipe_from(world, "o.toml", text, "name=other")
+    with pytest.raises(InputError, match="does not fit this recipe's encoder"):
+        run_caption(recipe, RunFolder(world / "runs/other", recipe), Watch())
+
+
+def test_missing_distillation_names_the_command(world):
+    text = caption_recipe(world / "data", f'encoder_from = "{world}/runs/absent"')
+    recipe = recipe_from(world, "m.toml", text, "name=missing")
+    with pytest.raises(InputError, match="Train that run first: prefixcap train"):
+        run_caption(recipe, RunFolder(world / "runs/missing", recipe), Watch())
+
+
+def test_plain_captions_are_lower_case_without_a_full_stop():
+    assert plain("A dog runs . ") == "a dog runs"
+    assert plain("The U.S. flag.") == "the u.s. flag"
