@@ -95,7 +95,13 @@ def abilities_of(lm: PreTrainedModel) -> Abilities:
         shared = False
     hidden = hidden_states(lm, prefix[apart.images], apart).flatten(0, 1)[apart.sources]
     lm.train(training)
-    return Abilities(shared, plain_head=_alike(head(hidden), exact))
+    return Abilities(shared, plain_head=not _caps_logits(lm) and _alike(head(hidden), exact))
+
+
+def _caps_logits(lm: PreTrainedModel) -> bool:
+    """Whether settings of `lm` bound its logits, which a trial with small ones would not show."""
+    settings = lm.config.get_text_config().to_dict()
+    return any("logit" in key and "cap" in key and value for key, value in settings.items())
 
 
 def _alike(found: Tensor, exact: Tensor) -> bool:
