@@ -14,11 +14,12 @@ from typing import Any
 from prefixcap.datasets.annotations import field, read_json, read_object
 from prefixcap.datasets.parquet import has_pyarrow, read_columns
 from prefixcap.datasets.records import clean_caption
-from prefixcap.datasets.shards import members
+from prefixcap.datasets.shards import first_member
 from prefixcap.datasets.webdataset import PHOTO_SUFFIXES, samples
 from prefixcap.errors import InputError
 
 SUCCESS = "success"
+_DOTTED = tuple(f".{suffix}" for suffix in PHOTO_SUFFIXES)
 _COLUMNS = ("url", "caption", "key", "status", "error_message")
 
 
@@ -105,31 +106,31 @@ def _attempts(shard: Path) -> Iterator[Attempt]:
 
 
 def _from_parquet(table: Path, shard: Path, archive: Path) -> Iterator[Attempt]:
-    """Attempts in the parquet's order; photos in tar, folder or the parquet itself."""
-    photos = _photos(shard, archive)
+    """Attempts in the parquet's order; photos in tar, folder or the parquet itself.
+
+    The tar is not read through: its parquet says what is in it, and opening a photo proves it.
+    """
     columns, rows = read_columns(table, _COLUMNS)
-    embedded = next((name for name in PHOTO_SUFFIXES if name in columns), None)
-    for number, row in enumerate(rows):
-        path = photos.get(row["key"])
-        if path is None and embedded and row["status"] == SUCCESS:
-            path = table / str(number)
-        if row["status"] == SUCCESS and path is None:
-            continue  # counted as missing by the caller, against the statistics
-        found = row["status"] == SUCCESS
-        reason = SUCCESS if found else str(row["error_message"] or row["status"])
-        yield Attempt(
-            row["url"], clean_caption(row["caption"] or ""), row["key"], path if found else None,
-            reason,
-        )  # fmt: skip
-
-
-def _photos(shard: Path, archive: Path) -> dict[str, Path]:
-    """Photos of one shard by key."""
+    embedded = any(name in columns for name in PHOTO_SUFFIXES)
+    photos, suffix = {}, ""
     if archive.is_file():
-        paths = [archive / member.name for member in members(archive)]
-    else:
-        paths = sorted(shard.iterdir()) if shard.is_dir() else []
-    return {path.stem: path for path in paths if path.suffix[1:].lower() in PHOTO_SUFFIXES}
+        first = first_member(archive, _DOTTED)
+        suffix = Path(first.name).suffix if first is not None else ""
+    elif not embedded:
+        photos = _photos_of_folder(shard)
+    for number, row in enumerate(rows):
+        key, path = row["key"], None
+        if row["status"] == SUCCESS:
+            inside = archive / f"{key}{suffix}" if suffix else photos.get(key)
+            path = table / str(number) if embedded else inside
+        reason = SUCCESS if path is not None else str(row["error_message"] or row["status"])
+        yield Attempt(row["url"], clean_caption(row["caption"] or ""), key, path, reason)
+
+
+def _photos_of_folder(shard: Path) -> dict[str, Path]:
+    """Photos by key of a shard that was written as files."""
+    paths = sorted(shard.iterdir()) if shard.is_dir() else []
+    return {path.stem: path for path in paths if path.name.lower().endswith(_DOTTED)}
 
 
 def _from_tar(archive: Path) -> Iterator[Attempt]:
@@ -142,7 +143,7 @@ def _from_tar(archive: Path) -> Iterator[Attempt]:
 
 def _from_files(shard: Path) -> Iterator[Attempt]:
     """Photos of a shard written as files, each with its `.json`."""
-    for key, path in _photos(shard, shard.with_name(f"{shard.name}.tar")).items():
+    for key, path in _photos_of_folder(shard).items():
         meta: Any = read_json(path.with_suffix(".json"))
         caption = clean_caption(str(field(meta, "caption", str, str(path))))
         yield Attempt(field(meta, "url", str, str(path)), caption, key, path, SUCCESS)

@@ -5,17 +5,16 @@ A photo in a shard has the path `SHARD.tar/MEMBER`, for example `cc3m/00012.tar/
 
 import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 from prefixcap.errors import InputError
 
-_BLOCK = 512  # bytes; tar files are made of them, and end in blocks of zeros
+_BLOCK = 512  # bytes; tar files are made of them, and end in two blocks of zeros
 
 
-@dataclass(frozen=True)
-class Member:
+class Member(NamedTuple):
     """One file in a shard: its name, where its bytes begin, and how many there are."""
 
     name: str
@@ -29,10 +28,18 @@ def members(shard: Path) -> list[Member]:
     Raises:
         InputError: no such file, not a tar file, or one that is cut off.
     """
-    stat = shard.stat() if shard.is_file() else None
-    if stat is None:
-        raise InputError(f"{shard}: there is no such shard. Download it again.")
-    return list(_index(shard, stat.st_size, stat.st_mtime_ns).values())
+    return list(_indexed(shard).values())
+
+
+def first_member(shard: Path, suffixes: tuple[str, ...]) -> Member | None:
+    """The first file of a shard with one of `suffixes`, found without reading the whole shard.
+
+    Raises:
+        InputError: no such file, not a tar file, or one that is cut off.
+    """
+    _check_end(shard)
+    found = (one for one in _walk(shard) if one.name.lower().endswith(suffixes))
+    return next(found, None)
 
 
 def split_path(path: Path) -> tuple[Path, str] | None:
@@ -44,14 +51,12 @@ def split_path(path: Path) -> tuple[Path, str] | None:
 
 
 def read_member(shard: Path, name: str) -> bytes:
-    """Bytes of one file in a shard; the shard's index is kept for the next call.
+    """Bytes of one file in a shard; the shard's index is kept for the next calls.
 
     Raises:
         InputError: the shard is not readable, or has no such member.
     """
-    members(shard)  # checks that the shard is there and whole
-    stat = shard.stat()
-    member = _index(shard, stat.st_size, stat.st_mtime_ns).get(name)
+    member = _indexed(shard).get(name)
     if member is None:
         raise InputError(f"{shard}: has no {name}. Read the dataset again: the shard has changed.")
     with shard.open("rb") as file:
@@ -74,23 +79,26 @@ def read_texts(shard: Path, suffixes: tuple[str, ...]) -> Iterator[tuple[str, by
             yield member.name, content
 
 
-@lru_cache(maxsize=64)
+def _indexed(shard: Path) -> dict[str, Member]:
+    """Members by name, read again when the shard has changed."""
+    if not shard.is_file():
+        raise InputError(f"{shard}: there is no such shard. Download it again.")
+    stat = shard.stat()
+    return _index(shard, stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=16)  # about 4 MB for a shard of 10,000 samples
 def _index(shard: Path, size: int, changed_ns: int) -> dict[str, Member]:
     """Members by name; size and time of change are part of the key of the cache."""
-    _refuse_cut_off(shard, size)
-    try:
-        with tarfile.open(shard, "r:") as archive:
-            return {
-                name: Member(name, entry.offset_data, entry.size)
-                for entry in archive
-                if entry.isfile() and (name := entry.name.removeprefix("./").lstrip("/"))
-            }
-    except tarfile.TarError as error:
-        raise InputError(f"{shard}: not a whole tar file ({error}). Download it again.") from error
+    _check_end(shard)
+    return {member.name: member for member in _walk(shard)}
 
 
-def _refuse_cut_off(shard: Path, size: int) -> None:
-    """Raise where the end mark is missing; tarfile takes a shard cut between files as whole."""
+def _check_end(shard: Path) -> None:
+    """Raise where the end mark is missing: the shard may be cut between two files."""
+    if not shard.is_file():
+        raise InputError(f"{shard}: there is no such shard. Download it again.")
+    size = shard.stat().st_size
     with shard.open("rb") as file:
         file.seek(max(0, size - 2 * _BLOCK))
         ending = file.read()
@@ -99,3 +107,24 @@ def _refuse_cut_off(shard: Path, size: int) -> None:
             f"{shard}: no tar file, or cut off after {size} bytes (its end mark is missing). "
             "Download it again."
         )
+
+
+def _walk(shard: Path) -> Iterator[Member]:
+    """Files of a shard, read lazily.
+
+    Where a header is damaged, `tarfile` takes the shard for ended: so what follows the last file
+    is looked at.
+    """
+    try:
+        with tarfile.open(shard, "r:") as archive:
+            for entry in archive:
+                if entry.isfile():
+                    name = entry.name.removeprefix("./").lstrip("/")
+                    yield Member(name, entry.offset_data, entry.size)
+            end = archive.offset
+    except tarfile.TarError as error:
+        raise InputError(f"{shard}: not a whole tar file ({error}). Download it again.") from error
+    with shard.open("rb") as file:
+        file.seek(end)
+        if any(file.read(_BLOCK)):
+            raise InputError(f"{shard}: damaged after {end} bytes. Download it again.")

@@ -1,14 +1,17 @@
 """Tar shards, whole and cut off."""
 
+import io
 import os
+import tarfile
 from pathlib import Path
 
 import pytest
 
-from prefixcap.datasets.shards import members, read_member, read_texts, split_path
+from prefixcap.datasets.shards import first_member, members, read_member, read_texts, split_path
 from prefixcap.errors import InputError
 from tests.datasets.conftest import put_tar
 
+LONG = "folder/" * 20 + "caf\u00e9.jpg"
 FILES = {"a.jpg": b"\xff" * 700, "a.txt": b"a cat", "b/c.jpg": b"", "b/c.txt": b"a dog"}
 
 
@@ -61,3 +64,34 @@ def test_changed_shard_is_indexed_again(tmp_path: Path):
     assert read_member(shard, "a.txt") == b"new"
     with pytest.raises(InputError, match=r"has no z\.txt"):
         read_member(shard, "z.txt")
+
+
+@pytest.mark.parametrize("form", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_long_names_folders_and_fractions_of_seconds_are_understood(tmp_path: Path, form: int):
+    """Times with fractions make the shards of webdataset pax, which names files in two headers."""
+    shard = tmp_path / "0.tar"
+    names = ["./a.jpg", "dir", "b" * 99, LONG]
+    with tarfile.open(shard, "w", format=form) as archive:
+        for seed, name in enumerate(names):
+            entry = tarfile.TarInfo(name)
+            entry.mtime, entry.size = 1.5, 0 if name == "dir" else 300 * seed
+            entry.type = tarfile.DIRTYPE if name == "dir" else tarfile.REGTYPE
+            archive.addfile(entry, io.BytesIO(bytes([seed]) * entry.size))
+    assert [member.name for member in members(shard)] == ["a.jpg", "b" * 99, LONG]
+    assert read_member(shard, LONG) == bytes([3]) * 900
+
+
+def test_first_member_with_a_suffix_is_found(tmp_path: Path):
+    shard = put_tar(tmp_path / "0.tar", FILES)
+    found = first_member(shard, (".txt",))
+    assert found is not None and found.name == "a.txt"
+    assert first_member(shard, (".png",)) is None
+
+
+def test_damaged_header_is_refused(tmp_path: Path):
+    shard = put_tar(tmp_path / "0.tar", FILES)
+    content = bytearray(shard.read_bytes())
+    content[1536 + 3] ^= 0x20  # in the name of the second file
+    shard.write_bytes(content)
+    with pytest.raises(InputError, match="damaged after 1536 bytes"):
+        members(shard)
