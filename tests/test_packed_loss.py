@@ -125,11 +125,12 @@ def test_loss_and_gradients_are_the_naive_ones_in_float32(build, shared):
     found = packed_loss(lm, prefix[rows.images], rows, 0.0, abilities)
     expected = naive_loss(lm, ids, image_rows, prefix)
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=0)
-    exact = gradients(expected, lm, prefix)
-    for name, got in gradients(found, lm, prefix).items():
-        scale = exact[name].norm()
-        if scale > 1e-4:  # a key's bias has no effect at all; its gradient is rounding alone
-            assert (got - exact[name]).norm() < 1e-6 * scale, name
+    exact, got = gradients(expected, lm, prefix), gradients(found, lm, prefix)
+    assert got.keys() == exact.keys()
+    errors = torch.stack([(got[name] - exact[name]).norm() for name in exact])
+    norms = torch.stack([gradient.norm() for gradient in exact.values()])
+    assert errors.norm() < 1e-6 * norms.norm()
+    assert (errors <= 3e-6 * norms.clamp(min=1e-3)).all()  # each tensor; rounding is the last digit
 
 
 @pytest.mark.parametrize(
