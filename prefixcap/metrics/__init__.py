@@ -1,5 +1,23 @@
-"""Caption metrics; usable alone, without torch."""
+"""Caption metrics; usable alone, without torch: they import numpy and the standard library."""
 
-from prefixcap.metrics.score import METRICS, Scores, score
+from prefixcap.metrics.cider_references import CiderReferences, DocumentFrequencies
+from prefixcap.metrics.diversity import Diversity, diversity
+from prefixcap.metrics.resampling import Comparison, Interval, Statistic, compare, interval
+from prefixcap.metrics.score import METRICS, JavaSettings, Scores, score, tokenize_all
 
-__all__ = ["METRICS", "Scores", "score"]
+__all__ = [
+    "METRICS",
+    "CiderReferences",
+    "Comparison",
+    "Diversity",
+    "DocumentFrequencies",
+    "Interval",
+    "JavaSettings",
+    "Scores",
+    "Statistic",
+    "compare",
+    "diversity",
+    "interval",
+    "score",
+    "tokenize_all",
+]

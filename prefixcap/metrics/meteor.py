@@ -21,17 +21,17 @@ _BLANKS = re.compile(r"(?:[^\S\xa0]|[\x00-\x1f\x7f])+")  # all but the no-break 
 
 def score(
     candidates: Sequence[str], references: Sequence[Sequence[str]], memory_mb: int = MEMORY_MB
-) -> tuple[float, np.ndarray, np.ndarray]:
-    """METEOR of all tokenized captions together, of each image, and the counts behind both.
+) -> tuple[np.ndarray, np.ndarray]:
+    """METEOR of each tokenized candidate, and the counts behind it.
 
     Returns:
-        Corpus value, 0 to 1 (tables show x100); per-image values, (images,) float64; METEOR's 23
-        counts of each image, (images, 23) float64, see `from_counts`. The corpus value is that of
-        the summed counts, not the mean of the per-image values.
+        Values, 0 to 1 (tables show x100), (images,) float64; METEOR's 23 counts of each image,
+        (images, 23) float64. The corpus value is `from_counts` of their sum, which is what the
+        program itself gives, and not the mean of the values.
 
     Raises:
-        JavaError: there is no Java, or the program ended early.
-        MissingExtraError: pycocoevalcap is not installed.
+        ProgramMissingError: there is no Java, or pycocoevalcap is not installed.
+        JavaError: the program ended early.
     """
     jar = find_in_pycocoevalcap(JAR, PURPOSE)
     options = ["-", "-", "-stdio", "-l", "en", "-norm"]
@@ -42,7 +42,7 @@ def score(
         counts = list(meteor.answers(len(lines)))
         meteor.send([f" {SEPARATOR} ".join(["EVAL", *counts])])
         values = [float(line) for line in meteor.answers(len(lines) + 1)]
-    return values[-1], np.array(values[:-1]), _counts(counts)
+    return np.array(values[:-1]), _counts(counts)
 
 
 def from_counts(counts: np.ndarray) -> np.ndarray:

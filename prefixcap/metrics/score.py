@@ -1,19 +1,37 @@
 """All caption metrics of one set of candidates against their references."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-
-import numpy as np
+from pathlib import Path
 
 from prefixcap.errors import InputError
-from prefixcap.metrics import bleu, cider, ptb, rouge
-from prefixcap.metrics.ngrams import NgramTable, tabulate
+from prefixcap.metrics import bleu, cider, meteor, ptb, rouge, spice, stanford
+from prefixcap.metrics.java import ProgramMissingError
+from prefixcap.metrics.ngrams import MAX_ORDER, NgramTable, tabulate
+from prefixcap.metrics.resampling import Statistic, mean_of
 
 METRICS = ("bleu", "rouge", "cider")
 SHOWN_IDS = 10  # ids listed in an error before "and N more"
 
-Columns = dict[str, tuple[float, np.ndarray]]  # name -> corpus value, value per image
+Statistics = dict[str, Statistic]
+
+
+@dataclass(frozen=True)
+class JavaSettings:
+    """What METEOR and SPICE need to know.
+
+    Attributes:
+        corenlp: folder of the CoreNLP 3.6.0 jars; None: what PREFIXCAP_CORENLP names.
+        spice_cache: folder in which SPICE keeps parses of references; None: it keeps none.
+        meteor_memory_mb: heap of METEOR.
+        spice_memory_mb: heap of SPICE.
+    """
+
+    corenlp: Path | None = None
+    spice_cache: Path | None = None
+    meteor_memory_mb: int = meteor.MEMORY_MB
+    spice_memory_mb: int = spice.MEMORY_MB
 
 
 @dataclass(frozen=True)
@@ -21,17 +39,22 @@ class Scores:
     """Raw values as the COCO code prints them; papers' tables multiply every one by 100.
 
     Attributes:
-        corpus: "BLEU-1" ... "BLEU-4", "ROUGE-L" (0 to 1), "CIDEr" (CIDEr-D, 0 to 10).
+        corpus: "BLEU-1" ... "BLEU-4", "METEOR", "ROUGE-L", "SPICE" (0 to 1), "CIDEr" (CIDEr-D,
+            0 to 10).
         per_image: the same names, each with a value per image id. Corpus values are their means,
-            except BLEU's, which are ratios of sums.
+            except those of BLEU and METEOR, which come from summed counts.
         images: number of images scored.
         tokenizer: name of the tokenizer that split the captions.
+        not_scored: metric that was asked for -> what is missing and how to get it.
+        statistics: what `interval` and `compare` resample, by the same names.
     """
 
     corpus: dict[str, float]
     per_image: dict[str, dict[Hashable, float]]
     images: int
     tokenizer: str
+    not_scored: dict[str, str]
+    statistics: Statistics = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -54,26 +77,38 @@ def score(
     references: Mapping[Hashable, Sequence[str]],
     metrics: Sequence[str] = METRICS,
     tokenizer: str = "ptb",
+    java: JavaSettings = JavaSettings(),
 ) -> Scores:
     """Corpus and per-image values of the chosen metrics, on the COCO code's scales.
 
+    METEOR and SPICE, where Java or their files are missing, are left out, and `not_scored` says so.
+
+    Args:
+        candidates: one caption per image id, as written; tokenizing is done here.
+        references: at least one caption per image id.
+        metrics: of "bleu", "meteor", "rouge", "cider", "spice".
+        tokenizer: "ptb" (ours), "stanford" (Java), or "none" for captions that are tokens already.
+        java: settings of METEOR and SPICE.
+
     Raises:
         InputError: an id without candidate or references, an unknown metric or tokenizer.
+        JavaError: METEOR or SPICE failed.
     """
-    chosen = [_named(SCORERS, metric, "metric") for metric in metrics]
+    chosen = {metric: _named(SCORERS, metric, "metric") for metric in metrics}
     captions = tokenize_all(candidates, references, tokenizer)
-    columns: Columns = {}
-    for scorer in chosen:
-        columns |= scorer(captions)
-    return Scores(
-        {name: value for name, (value, _) in columns.items()},
-        {
-            name: dict(zip(captions.ids, column.tolist(), strict=True))
-            for name, (_, column) in columns.items()
-        },
-        len(captions.ids),
-        tokenizer,
-    )
+    statistics: Statistics = {}
+    not_scored: dict[str, str] = {}
+    for metric, scorer in chosen.items():
+        try:
+            statistics |= scorer(captions, java)
+        except ProgramMissingError as error:
+            not_scored[metric] = str(error)
+    per_image = {
+        name: dict(zip(captions.ids, statistic.per_image.tolist(), strict=True))
+        for name, statistic in statistics.items()
+    }
+    corpus = {name: statistic.corpus for name, statistic in statistics.items()}
+    return Scores(corpus, per_image, len(captions.ids), tokenizer, not_scored, statistics)
 
 
 def tokenize_all(
@@ -137,29 +172,50 @@ def _named(table: Mapping[str, Callable], name: str, kind: str) -> Callable:
     return table[name]
 
 
-def _bleu(captions: TokenizedCaptions) -> Columns:
+def _bleu(captions: TokenizedCaptions, _: JavaSettings) -> Statistics:
     """BLEU-1 to BLEU-4."""
     counts = bleu.count(captions.ngrams)
-    corpus, per_image = bleu.corpus(counts), bleu.per_image(counts)
+    per_image = bleu.from_counts(counts)
     return {
-        f"BLEU-{order + 1}": (float(corpus[order]), per_image[:, order])
-        for order in range(len(corpus))
+        f"BLEU-{order + 1}": Statistic(
+            per_image[:, order],
+            counts,
+            lambda sums, order=order: bleu.from_counts(sums)[..., order],
+        )
+        for order in range(MAX_ORDER)
     }
 
 
-def _rouge(captions: TokenizedCaptions) -> Columns:
+def _rouge(captions: TokenizedCaptions, _: JavaSettings) -> Statistics:
     """ROUGE-L. The COCO code splits at the space alone here, so that "" is one (empty) word."""
     values = rouge.per_image(
         [text.split(" ") for text in captions.candidates],
         [[text.split(" ") for text in group] for group in captions.references],
     )
-    return {"ROUGE-L": (float(np.mean(values)), values)}
+    return {"ROUGE-L": mean_of(values)}
 
 
-def _cider(captions: TokenizedCaptions) -> Columns:
+def _cider(captions: TokenizedCaptions, _: JavaSettings) -> Statistics:
     """CIDEr-D, which the COCO code and most tables call CIDEr."""
-    values = cider.per_image(captions.ngrams)
-    return {"CIDEr": (float(np.mean(values)), values)}
+    return {"CIDEr": mean_of(cider.per_image(captions.ngrams))}
+
+
+def _meteor(captions: TokenizedCaptions, java: JavaSettings) -> Statistics:
+    """METEOR 1.5."""
+    values, counts = meteor.score(captions.candidates, captions.references, java.meteor_memory_mb)
+    return {"METEOR": Statistic(values, counts, meteor.from_counts)}
+
+
+def _spice(captions: TokenizedCaptions, java: JavaSettings) -> Statistics:
+    """SPICE."""
+    values, _ = spice.score(
+        captions.candidates,
+        captions.references,
+        java.corenlp,
+        java.spice_cache,
+        java.spice_memory_mb,
+    )
+    return {"SPICE": mean_of(values)}
 
 
 def _none(texts: Sequence[str]) -> list[str]:
@@ -167,12 +223,15 @@ def _none(texts: Sequence[str]) -> list[str]:
     return [" ".join(filter(None, text.split(" "))) for text in texts]
 
 
-SCORERS: dict[str, Callable[[TokenizedCaptions], Columns]] = {
+SCORERS: dict[str, Callable[[TokenizedCaptions, JavaSettings], Statistics]] = {
     "bleu": _bleu,
+    "meteor": _meteor,
     "rouge": _rouge,
     "cider": _cider,
+    "spice": _spice,
 }
 TOKENIZERS: dict[str, Callable[[Sequence[str]], list[str]]] = {
     "ptb": ptb.tokenize_lines,
+    "stanford": stanford.tokenize_lines,
     "none": _none,
 }
