@@ -130,7 +130,8 @@ def test_loss_and_gradients_are_the_naive_ones_in_float32(build, shared):
     errors = torch.stack([(got[name] - exact[name]).norm() for name in exact])
     norms = torch.stack([gradient.norm() for gradient in exact.values()])
     assert errors.norm() < 1e-6 * norms.norm()
-    assert (errors <= 3e-6 * norms.clamp(min=1e-3)).all()  # each tensor; rounding is the last digit
+    # some gradients, such as of a bias on keys, are 0 but for rounding
+    assert (errors < 3e-6 * norms.clamp(min=1.0)).all()
 
 
 @pytest.mark.parametrize(
