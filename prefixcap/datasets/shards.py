@@ -117,10 +117,9 @@ def _walk(shard: Path) -> Iterator[Member]:
     """
     try:
         with tarfile.open(shard, "r:") as archive:
-            for entry in archive:
-                if entry.isfile():
-                    name = entry.name.removeprefix("./").lstrip("/")
-                    yield Member(name, entry.offset_data, entry.size)
+            for entry in filter(tarfile.TarInfo.isfile, archive):
+                name = entry.name.removeprefix("./").lstrip("/")
+                yield Member(name, entry.offset_data, entry.size)
             end = archive.offset
     except tarfile.TarError as error:
         raise InputError(f"{shard}: not a whole tar file ({error}). Download it again.") from error
