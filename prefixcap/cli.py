@@ -18,6 +18,7 @@ from prefixcap import (
     cli_model,
     cli_train,
 )
+from prefixcap.cli_progress import Stopped
 from prefixcap.errors import InputError
 
 USAGE_ERROR, FAILED, INTERRUPTED = 2, 1, 130  # 130 = 128 + SIGINT, as shells report it
@@ -34,6 +35,7 @@ app.command()(cli_caption.caption)
 app.command()(cli_demo.demo)
 app.command()(cli_doctor.doctor)
 app.command("import")(cli_model.import_original)
+app.command()(cli_model.audit)
 app.command()(cli_train.embed)
 app.command()(cli_train.train)
 app.command()(cli_evaluate.evaluate)
@@ -64,24 +66,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code = _invoke(arguments)
         sys.stdout.flush()
+        return _interrupted() if code == INTERRUPTED else code  # typer's own word for Ctrl-C
     except BrokenPipeError:  # the reader of our output left (`| head`): nothing is wrong
         _discard_stdout()
         return FAILED
     except InputError as error:
         return _say(str(error), USAGE_ERROR)
+    except Stopped as stopped:
+        return _say(str(stopped), INTERRUPTED)
     except typer.TyperException as error:
         return _say(_usage(error), USAGE_ERROR)
     except (KeyboardInterrupt, typer.Abort):
-        code = INTERRUPTED
+        return _interrupted()
     except OSError as error:
         if error.filename is None and error.errno == errno.ENOSPC:
             _discard_stdout()  # what could not be printed would fail again at exit
         return _say(_system_line(error), FAILED)
     except Exception as error:
         return _say(_unexpected_line(error), FAILED)
-    return (
-        _say("interrupted; what is written so far is whole", code) if code == INTERRUPTED else code
-    )
 
 
 def _invoke(arguments: Sequence[str] | None) -> int:
@@ -89,6 +91,11 @@ def _invoke(arguments: Sequence[str] | None) -> int:
     list_of_words = None if arguments is None else list(arguments)
     code = app(args=list_of_words, prog_name="prefixcap", standalone_mode=False)
     return code if isinstance(code, int) else 0
+
+
+def _interrupted() -> int:
+    """The exit code of a command that Ctrl-C ended, after a word on it."""
+    return _say("interrupted; what is written so far is whole", INTERRUPTED)
 
 
 def _say(message: str, code: int) -> int:

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from prefixcap import cli_decoding as how
-from prefixcap.cli_progress import Display, FirstInterrupt, counted
+from prefixcap.cli_progress import Display, FirstInterrupt, Stopped, counted
 from prefixcap.errors import InputError
-from prefixcap.folder_outputs import FolderOptions, begun_precision, skipped_path
-from prefixcap.images import PhotoSet, find_photo_set
-from prefixcap.sidecars import SidecarOptions
 
 if TYPE_CHECKING:
     from prefixcap.captioner import Captioner
+    from prefixcap.folder_outputs import FolderOptions
+    from prefixcap.images import PhotoSet
+    from prefixcap.sidecars import SidecarOptions
 
-PARTIAL, INTERRUPTED = 1, 130
+PARTIAL = 1
 Precision = Literal["auto", "fp32", "bf16"]
 Existing = Literal["skip", "overwrite", "append", "prepend"]
 
@@ -87,6 +87,9 @@ def caption(
 
     The exit code is 1 where a photo was skipped, 2 where nothing could be begun.
     """
+    from prefixcap.folder_outputs import FolderOptions  # not above: --help answers without numpy
+    from prefixcap.images import find_photo_set
+
     wishes = how.DecodingWishes(
         *(beam, captions, sample, top_p, top_k, temperature, seed, min_tokens, max_tokens),
         *(length_penalty, block_ngrams, begin, stop_word),
@@ -108,7 +111,7 @@ def caption(
 
 def _sidecar_options(
     suffix: str | None, existing: Existing | None, before: str | None, after: str | None
-) -> SidecarOptions | None:
+) -> "SidecarOptions | None":
     """How sidecars are written, None without `--sidecar`.
 
     Raises:
@@ -120,6 +123,8 @@ def _sidecar_options(
             raise InputError(f"{name}: is for sidecars; add --sidecar .txt")
     if suffix is None:
         return None
+    from prefixcap.sidecars import SidecarOptions
+
     return SidecarOptions(suffix, existing or "skip", before or "", after or "")
 
 
@@ -133,19 +138,21 @@ def _captioner(model: str, device: str | None, dtype_name: str | None) -> "Capti
     return Captioner.from_pretrained(model, device=device, dtype=dtypes[dtype_name])
 
 
-def _dtype_name(precision: Precision, options: FolderOptions, photos: PhotoSet) -> str | None:
+def _dtype_name(precision: Precision, options: "FolderOptions", photos: "PhotoSet") -> str | None:
     """Number type to run in, None to measure; "auto" continues a run as it was begun.
 
     Whether bf16 is fast is measured, so a loaded machine might find otherwise the second time.
     """
     if precision != "auto":
         return {"fp32": "float32", "bf16": "bfloat16"}[precision]
+    from prefixcap.folder_outputs import begun_precision
+
     records = options.record_path(photos.root)
     return None if records is None or options.overwrite else begun_precision(records)
 
 
 def _run(
-    captioner: "Captioner", photos: PhotoSet, options: FolderOptions, display: Display
+    captioner: "Captioner", photos: "PhotoSet", options: "FolderOptions", display: Display
 ) -> None:
     """Caption and show; leave with the exit code that tells how it went."""
     from prefixcap.folder import caption_folder
@@ -154,15 +161,17 @@ def _run(
         report = caption_folder(captioner, photos, options, display.show, interrupt.is_set)
     if report.stopped:
         rest = len(photos.photos) - report.written - report.kept - len(report.skipped)
-        go_on = "the same command continues" if options.record_path(photos.root) else "nothing kept"
-        typer.echo(f"stopped with {counted(rest)} left; {go_on}", err=True)
-        raise typer.Exit(INTERRUPTED)
+        continues = options.record_path(photos.root) is not None
+        go_on = "; the same command continues" if continues else ""
+        raise Stopped(f"stopped with {counted(rest)} left{go_on}")
     display.finish(report, _skipped_list(options, photos) if report.skipped else None)
     if report.skipped:
         raise typer.Exit(PARTIAL)
 
 
-def _skipped_list(options: FolderOptions, photos: PhotoSet) -> str | None:
+def _skipped_list(options: "FolderOptions", photos: "PhotoSet") -> str | None:
     """Where the skipped photos are listed, as the last line shows it."""
+    from prefixcap.folder_outputs import skipped_path
+
     records = options.record_path(photos.root)
     return None if records is None else os.path.relpath(skipped_path(records))

@@ -1,12 +1,14 @@
 """Options of the command line that say how captions are written, shared by several commands."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prefixcap.config import DecodeOptions, parse
 from prefixcap.errors import InputError
+
+if TYPE_CHECKING:
+    from prefixcap.config import DecodeOptions
 
 PANEL = "How captions are written"
 
@@ -83,12 +85,14 @@ class DecodingWishes:
         if self.min_tokens is not None and (self.max_tokens or self.min_tokens) < self.min_tokens:
             raise InputError(f"--min-tokens {self.min_tokens} is above --max-tokens")
 
-    def options(self, stored: DecodeOptions) -> DecodeOptions:
+    def options(self, stored: "DecodeOptions") -> "DecodeOptions":
         """The model's `stored` options with the wishes put in.
 
         Raises:
             InputError: a wish contradicts a stored option.
         """
+        from prefixcap.config import DecodeOptions, parse  # not above: --help needs no pydantic
+
         changes: dict[str, Any] = {
             "captions_per_image": self.captions,
             "min_tokens": self.min_tokens,
@@ -108,7 +112,7 @@ class DecodingWishes:
         asked = {name: value for name, value in changes.items() if value is not None}
         return parse(DecodeOptions, {**stored.model_dump(), **asked}, "caption options")
 
-    def _method(self, stored: DecodeOptions) -> dict[str, Any]:
+    def _method(self, stored: "DecodeOptions") -> dict[str, Any]:
         """Method and beam width: several captions without a word on how get a beam."""
         if self.sample:
             return {"method": "sample", "beam_size": 1}

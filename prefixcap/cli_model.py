@@ -38,3 +38,18 @@ def import_original(
         f"{out}: {mapper.kind} mapper, embeddings of {model.config.embedding_dim}, prefix length "
         f"{mapper.prefix_length}. Use it: prefixcap caption --model {out} PHOTOS"
     )
+
+
+def audit(
+    file: Annotated[Path, typer.Argument(metavar="FILE.pkl", help="Embeddings and captions.")],
+) -> None:
+    """Say what an embedding pickle of the original holds; nothing in it is executed.
+
+    The exit code is 1 where its captions and embeddings do not belong together.
+    """
+    from prefixcap.pickle_audit import audit_pickle
+
+    found = audit_pickle(file)
+    typer.echo("\n".join(found.lines()))
+    if found.problems:
+        raise typer.Exit(1)

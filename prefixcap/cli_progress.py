@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 LINE_INTERVAL_S = 10  # between plain progress lines
 
 
+class Stopped(Exception):
+    """A run was stopped by Ctrl-C; the message says what is left and how to go on."""
+
+
 class FirstInterrupt:
     """Inside, the first Ctrl-C only sets `is_set`; the second one interrupts as usual."""
 

@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from prefixcap.cli_progress import Stopped
 from prefixcap.cli_watch import Watcher
 
 if TYPE_CHECKING:
     from prefixcap.stages import Watch
     from prefixcap.train import Progress
-
-INTERRUPTED = 130
 
 RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe: a .toml file.")]
 Settings = Annotated[
@@ -60,7 +59,7 @@ def train(
     except Interrupted as error:
         typer.echo(f"{run.path}: saved after {error}; the same command continues", err=True)
         if error.number == signal.SIGINT:
-            raise typer.Exit(INTERRUPTED) from error
+            raise Stopped(f"{run.path}: saved; the same command continues") from error
         return  # SIGTERM is how schedulers end a job that will go on: not a failure
     typer.echo(f"{run.path}: done")
 

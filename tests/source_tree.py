@@ -75,6 +75,7 @@ def project_files() -> list[Path]:
     return sorted(path for path in top + inner if "__pycache__" not in path.parts)
 
 
+@cache
 def imports(name: str) -> list[Import]:
     """Every import in a module of the package, lazy ones and those for type checkers included."""
     return list(_imports(parsed(modules()[name]), eager=True))
@@ -119,10 +120,27 @@ def inner_imports(name: str) -> list[Import]:
     ]
 
 
-def eager_outer_imports(name: str, seen: frozenset[str] = frozenset()) -> set[str]:
+def eager_outer_imports(name: str) -> set[str]:
     """Top-level names of the packages that importing module `name` brings in, through ours too."""
-    found = {item.name.partition(".")[0] for item in imports(name) if item.eager}
-    for item in inner_imports(name):
-        if item.eager and item.name not in seen:
-            found |= eager_outer_imports(item.name, seen | {name})
+    closure, waiting = set(), [name]
+    while waiting:
+        module = waiting.pop()
+        if module not in closure:
+            closure.add(module)
+            waiting += [item.name for item in inner_imports(module) if item.eager]
+    return {
+        item.name.partition(".")[0] for module in closure for item in imports(module) if item.eager
+    }
+
+
+def reached_modules(tree: ast.Module) -> set[str]:
+    """Modules of the package that a file's imports bring in, directly or through one another."""
+    waiting = [item.name for item in _imports(tree, eager=True)]
+    found: set[str] = set()
+    while waiting:
+        name = waiting.pop()
+        short = "__init__" if name == "prefixcap" else name.removeprefix("prefixcap.")
+        if short in modules() and short not in found:
+            found.add(short)
+            waiting += [item.name for item in imports(short)]
     return found

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import pickle
 import resource
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from prefixcap.errors import InputError, MissingExtraError
 from tests.source_tree import REPOSITORY
 
 LONGEST_HELP_S = 0.5
-HEAVY = ("torch", "transformers", "tokenizers", "huggingface_hub")
+HEAVY = ("torch", "transformers", "tokenizers", "numpy", "PIL")
 ENVIRONMENT = {
     **{key: value for key, value in os.environ.items() if key != cli.TRACEBACK_VARIABLE},
     "PYTHONPATH": str(REPOSITORY),
@@ -160,3 +161,74 @@ def test_a_full_disk_behind_stdout_is_one_line():
         done = prefixcap("--version", stdout=full)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert "No space left" in done.stderr
+
+
+def test_import_turns_an_original_checkpoint_into_a_model_folder(golden_dir, tmp_path, capsys):
+    from prefixcap.model import ClipCap
+    from tests.golden_cases import NAMES, GoldenCase, numbered_tokenizer
+
+    case = GoldenCase.read(golden_dir, NAMES[0])
+    gpt2, words, out = case.settings["gpt2"], tmp_path / "words", tmp_path / "model"
+    words.mkdir()
+    numbered_tokenizer(gpt2["vocab_size"]).save(words)
+    options = ["--encoder", "ViT-B/32", "--heads", str(gpt2["n_head"]), "--tokenizer", str(words)]
+    if case.settings["normalize"]:
+        options.append("--normalize")
+    assert cli.main(["import", str(case.checkpoint), *options, "--out", str(out)]) == 0
+    assert f"prefix length {case.settings['prefix_length']}" in capsys.readouterr().out
+    model = ClipCap.from_pretrained(out)
+    assert model.config.encoder.normalize == case.settings["normalize"]
+    found = model.prefix(case.embeddings())
+    assert (found - case.tensors["prefix"]).abs().max() < 1e-4
+
+
+def test_import_of_something_else_is_one_line_and_writes_nothing(tmp_path, capsys):
+    photo, out = tmp_path / "photo.pt", tmp_path / "model"
+    photo.write_bytes(b"\xff\xd8\xff\xe0 not a checkpoint")
+    (tmp_path / "tokenizer.json").write_text('{"model": "cut off')
+    words = ["import", str(photo), "--encoder", "ViT-B/32", "--out", str(out)]
+    assert cli.main([*words, "--tokenizer", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert not out.exists()
+
+
+class Intruder:
+    """Pickled, it asks the reader to make a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.folder),)
+
+
+def write_embedding_pickle(path: Path, rows: list[int]) -> Path:
+    """Embedding pickle in the original's layout: caption m of image m points to `rows[m]`."""
+    import torch
+
+    embeddings = torch.nn.functional.normalize(torch.randn(len(rows), 8), dim=1)
+    captions = [
+        {"image_id": str(number), "caption": f"caption {number}", "clip_embedding": row}
+        for number, row in enumerate(rows)
+    ]
+    path.write_bytes(pickle.dumps({"clip_embedding": embeddings, "captions": captions}))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("rows", "code", "last"),
+    [([0, 1, 2, 3], 0, "4 captions"), ([0, 1, 0, 1], 1, "problem: the row counter starts again")],
+)
+def test_audit_tells_facts_and_problems(tmp_path, capsys, rows, code, last):
+    path = write_embedding_pickle(tmp_path / "pairs.pkl", rows)
+    assert cli.main(["audit", str(path)]) == code
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f"{path}: 4 embeddings of 8, float32, normalised")
+    assert lines[-1].startswith(last)
+
+
+def test_audit_executes_nothing(tmp_path, capsys):
+    (tmp_path / "bad.pkl").write_bytes(pickle.dumps(Intruder(tmp_path / "made")))
+    assert cli.main(["audit", str(tmp_path / "bad.pkl")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert not (tmp_path / "made").exists()

@@ -1,4 +1,4 @@
-"""The README's commands, links and programs are real, and CI runs its test command word for word."""
+"""The README's commands, links and programs are real; CI runs its test command word for word."""
 
 import os
 import re
@@ -105,7 +105,7 @@ def test_programs_of_the_documents_run(page: Path, tmp_path: Path):
 
 
 class TestContinuousIntegration:
-    """`.ci/run` with programs of our own in place of python and pip, which write down their call."""
+    """`.ci/run` with stand-ins of python and pip, which write down how they were called."""
 
     @pytest.fixture
     def programs(self, tmp_path: Path) -> Path:
