@@ -68,7 +68,7 @@ class Manifest:
 
 
 def read(path: Path, split: str | None = None, images: Path | None = None) -> list[CaptionRecord]:
-    """Records of the photos that are there, one caption each; ids are img2dataset's keys.
+    """Records of the photos that are there, one caption each; ids are `SPLIT/KEY`, keys img2dataset's.
 
     Args:
         path: img2dataset's output folder, a folder of such folders named after splits
@@ -85,7 +85,7 @@ def read(path: Path, split: str | None = None, images: Path | None = None) -> li
         paths = _paths_by_link(img2dataset.read_attempts(folder))
         found = [(link, paths.get((link.url, link.caption))) for link in read_links(path)]
         records = [
-            CaptionRecord(key, photo, (link.caption,), _tsv_split(path))
+            _record(key, photo, link.caption, _tsv_split(path))
             for link, attempt in found
             if attempt is not None
             for key, photo in [attempt]
@@ -97,7 +97,7 @@ def read(path: Path, split: str | None = None, images: Path | None = None) -> li
         return records
     folders = _output_folders(path, split)
     return [
-        CaptionRecord(attempt.key, attempt.path, (attempt.caption,), name)
+        _record(attempt.key, attempt.path, attempt.caption, name)
         for name, folder in folders
         for attempt in img2dataset.read_attempts(folder)
         if attempt.path is not None
@@ -149,6 +149,11 @@ def manifest(tsv: Path, folder: Path) -> Manifest:
         reason = reasons.get(key, otherwise)
         rows.append(ManifestRow(link.row, link.url, str(photo[1]) if photo else None, reason))
     return Manifest(tuple(rows))
+
+
+def _record(key: str, path: Path, caption: str, split: str) -> CaptionRecord:
+    """Record of one photo; img2dataset counts from 0 in each split, so the id names the split."""
+    return CaptionRecord(f"{split}/{key}", path, (caption,), split)
 
 
 def _is_url(text: str) -> bool:

@@ -125,7 +125,9 @@ def _read_file(path: Path, images: Path | None) -> list[CaptionRecord]:
     if _holds_pictures(path, columns.image):
         return [
             CaptionRecord(
-                str(row[columns.image_id]) if columns.image_id else f"{path.name}/{number}",
+                str(row[columns.image_id])
+                if columns.image_id
+                else f"{path.parent.name}/{path.name}/{number}",
                 path / str(number),
                 tuple(
                     text

@@ -43,7 +43,7 @@ def read(path: Path, split: str | None = None, images: Path | None = None) -> li
     """Records of one shard or of a folder of shards; paths are `SHARD.tar/MEMBER`.
 
     The split is in the name of the shard or of its folder (`val/00000.tar`, `train-0001.tar`), and
-    "train" where neither says. Ids are the samples' keys. `images` is not used: the photos are in
+    "train" where neither says. Ids are `SPLIT/KEY`, since keys often start anew in each split. `images` is not used: the photos are in
     the shards.
 
     Raises:
@@ -53,7 +53,9 @@ def read(path: Path, split: str | None = None, images: Path | None = None) -> li
     if not shards:
         raise InputError(f"{path}: no .tar shard in it. Give the folder of the shards.")
     records = [
-        CaptionRecord(sample.key, shard / sample.photo, captions, split_of(shard))
+        CaptionRecord(
+            f"{split_of(shard)}/{sample.key}", shard / sample.photo, captions, split_of(shard)
+        )
         for shard in shards
         for sample in samples(shard)
         if sample.photo is not None and (captions := _captions(sample, shard))

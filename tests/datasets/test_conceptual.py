@@ -38,6 +38,7 @@ def test_splits_are_folders_or_files(tmp_path: Path):
     tsv = put_tsv(tmp_path / "cc3m/Validation_GCC-1.1.0-Validation.tsv")
     [folder] = {r.path.parent.parent.name for r in read("conceptual", tsv)}
     assert folder == "validation"
+    assert len({r.image_id for r in read("conceptual", tmp_path / "cc3m")}) == 2 * len(ALIVE)
     with pytest.raises(InputError, match='holds split "val", but "train" was asked for'):
         read("conceptual", tsv, "train")
     with pytest.raises(InputError, match='split "test" is not there; found train, val'):

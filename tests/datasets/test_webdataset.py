@@ -27,9 +27,9 @@ def test_samples_are_files_with_one_key(tmp_path: Path):
     )
     records = read("webdataset", tmp_path)
     assert [(r.image_id, r.captions, r.split) for r in records] == [
-        ("x/0001", ("a cat",), "train"),
-        ("x/0002", ("a dog", "dogs"), "train"),
-        ("k", ("a tie",), "val"),
+        ("train/x/0001", ("a cat",), "train"),
+        ("train/x/0002", ("a dog", "dogs"), "train"),
+        ("val/k", ("a tie",), "val"),
     ]
     assert [photo_source(r.path) for r in records] == [jpeg(1), jpeg(2), b"z"]
     assert read("webdataset", tmp_path, "val") == records[2:]
