@@ -68,7 +68,7 @@ class Manifest:
 
 
 def read(path: Path, split: str | None = None, images: Path | None = None) -> list[CaptionRecord]:
-    """Records of the photos that are there, one caption each; ids are `SPLIT/KEY`, keys img2dataset's.
+    """Records of the photos that are there, one caption each; ids are `SPLIT/KEY`.
 
     Args:
         path: img2dataset's output folder, a folder of such folders named after splits

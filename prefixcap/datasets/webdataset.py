@@ -43,8 +43,8 @@ def read(path: Path, split: str | None = None, images: Path | None = None) -> li
     """Records of one shard or of a folder of shards; paths are `SHARD.tar/MEMBER`.
 
     The split is in the name of the shard or of its folder (`val/00000.tar`, `train-0001.tar`), and
-    "train" where neither says. Ids are `SPLIT/KEY`, since keys often start anew in each split. `images` is not used: the photos are in
-    the shards.
+    "train" where neither says. Ids are `SPLIT/KEY`, since keys often start anew in
+    each split. `images` is not used: the photos are in the shards.
 
     Raises:
         InputError: no shard, one cut off, a photo without captions, or no such split.
