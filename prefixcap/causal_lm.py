@@ -57,8 +57,8 @@ def load_causal_lm(config: LanguageModelConfig) -> PreTrainedModel:
     """
     folder = model_folder(config.name, config.revision)
     try:
-        lm = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, local_files_only=True
+        lm, loading = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, local_files_only=True, output_loading_info=True
         )
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
@@ -66,6 +66,12 @@ def load_causal_lm(config: LanguageModelConfig) -> PreTrainedModel:
             f"{config.name}: cannot be read as a causal language model ({reason}); give another, "
             "or copy its files again"
         ) from error
+    missing = sorted(loading["missing_keys"])
+    if missing:  # transformers leaves them random, with a warning
+        raise InputError(
+            f"{config.name}: its weights lack {len(missing)} tensors of the model, such as "
+            f"{missing[0]}; copy its files again"
+        )
     return prepared(lm, config)
 
 
