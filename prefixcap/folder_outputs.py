@@ -261,7 +261,7 @@ def _read_settings(path: Path) -> dict[str, Any] | None:
     """Settings of the run that wrote beside `path`; None where there was none."""
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
         raise InputError(

@@ -1,7 +1,7 @@
 """Runs over a folder that are killed again and again; `python -m tests.killed_runs FOLDER`.
 
-One process imports torch and forks the runs, so that a kill costs a millisecond. It never computes
-itself, since a fork of a process with compute threads may hang.
+One process loads the model and forks the runs, so that a kill costs milliseconds. It computes in a
+single thread, since a fork of a process with a pool of threads may hang.
 """
 
 import os
@@ -22,12 +22,12 @@ from tests.tiny_captioner import save_tiny_model, write_photos
 
 BEAM = DecodeOptions(max_tokens=8, beam_size=2, captions_per_image=2)
 SCENARIOS: dict[str, Callable[[Path], FolderOptions]] = {
-    "jsonl": lambda folder: FolderOptions(folder / "captions.jsonl", batch_size=4, workers=0),
+    "jsonl": lambda folder: FolderOptions(folder / "captions.jsonl", batch_size=4, workers=1),
     "csv": lambda folder: FolderOptions(
         folder / "captions.csv", SidecarOptions(existing="append"), BEAM, batch_size=3, workers=0
     ),
     "parquet": lambda folder: FolderOptions(
-        folder / "captions.parquet", SidecarOptions(), batch_size=3, workers=1
+        folder / "captions.parquet", SidecarOptions(), batch_size=4, workers=0
     ),
     "sidecars": lambda folder: FolderOptions(
         sidecar=SidecarOptions(existing="prepend", after=","), batch_size=5, workers=0
@@ -44,9 +44,10 @@ def prepare(folder: Path) -> None:
         (folder / "photos" / name).with_suffix(".txt").write_text("an older text\n")
 
 
-def run(model: Path, folder: Path, options: FolderOptions, deadly_step: int | None) -> None:
+def run(
+    captioner: Captioner, folder: Path, options: FolderOptions, deadly_step: int | None
+) -> None:
     """Caption the folder; die by SIGKILL at the `deadly_step`-th change of a file."""
-    torch.set_num_threads(1)
     steps = count()
 
     def deadly(change: Callable) -> Callable:
@@ -62,7 +63,6 @@ def run(model: Path, folder: Path, options: FolderOptions, deadly_step: int | No
     for name in ("fsync", "replace", "unlink", "close"):
         setattr(os, name, deadly(getattr(os, name)))
     Path.unlink = deadly(Path.unlink)
-    captioner = Captioner.from_pretrained(model, device="cpu", dtype=torch.float32)
     caption_folder(captioner, find_photo_set([str(folder / "photos")]), options)
 
 
@@ -82,17 +82,16 @@ def survives(*arguments: object) -> bool:
 
 def main(folder: Path) -> None:
     """For each scenario one run that is left alone and one killed at ever later steps."""
-    if not (child := os.fork()):
-        save_tiny_model(folder / "model")
-        os._exit(0)
-    os.waitpid(child, 0)
+    torch.set_num_threads(1)
+    save_tiny_model(folder / "model")
+    captioner = Captioner.from_pretrained(folder / "model", device="cpu", dtype=torch.float32)
     for name, options in SCENARIOS.items():
         whole, killed = folder / name / "whole", folder / name / "killed"
         prepare(whole)
         shutil.copytree(whole, killed)
-        assert survives(folder / "model", whole, options(whole), None)
+        assert survives(captioner, whole, options(whole), None)
         kills = 0
-        while not survives(folder / "model", killed, options(killed), kills):
+        while not survives(captioner, killed, options(killed), kills):
             kills += 1
         print(name, kills)
 
