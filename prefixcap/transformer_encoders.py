@@ -23,6 +23,7 @@ from transformers import (
 from transformers.utils import logging
 
 from prefixcap.errors import InputError
+from prefixcap.frozen_layers import hasten
 from prefixcap.hub import model_folder
 from prefixcap.tensor_files import check_safetensors
 
@@ -41,6 +42,7 @@ class TransformerEncoder(nn.Module):
 
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
+        hasten(model)
         self.model = model
         config = model.config
         act = config.hidden_act
