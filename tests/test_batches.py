@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from tiny_run import write_photos
 
 from prefixcap.batches import (
     BlankSource,
@@ -17,6 +16,7 @@ from prefixcap.batches import (
 from prefixcap.errors import InputError
 from prefixcap.recipe import SourceConfig, TrainConfig
 from prefixcap.tokenizer import IGNORED
+from tests.tiny_run import write_photos
 
 TOKENS = [[[row, 1], [row, 2, 3]] for row in range(10)]
 

@@ -36,13 +36,11 @@ LOOSE_ENDS = re.compile(r"\b(?:TODO|FIXME|XXX)\b|# noqa|type: ignore|NotImplemen
 TESTED_BY = {  # modules without a test file of their own, and the one that covers them
     "__init__": "test_imports.py",
     "__main__": "test_cli.py",
-    "cli_data": "test_cli.py",
     "cli_demo": "test_demo.py",
     "cli_doctor": "test_doctor.py",
-    "cli_evaluate": "test_cli.py",
+    "cli_evaluate": "test_cli_train.py",
     "cli_model": "test_cli.py",
-    "cli_source": "test_cli.py",
-    "cli_train": "test_cli.py",
+    "cli_source": "test_cli_data.py",
     "errors": "test_cli.py",
 }
 

@@ -5,7 +5,6 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_run import caption_recipe, distill_recipe, save_tiny_teacher, write_photos
 
 from prefixcap.caption_stage import caption_recipe as run_caption
 from prefixcap.caption_stage import plain
@@ -15,6 +14,7 @@ from prefixcap.recipe import load_recipe
 from prefixcap.run_folder import RunFolder
 from prefixcap.stages import Watch, embed_recipe
 from prefixcap.stages import distill_recipe as run_distill
+from tests.tiny_run import caption_recipe, distill_recipe, save_tiny_teacher, write_photos
 
 
 def recipe_from(folder, name, text, *settings):

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_run import caption_recipe, write_photos
 from torch import nn
 
 from prefixcap.checkpoint import checkpoints
@@ -20,6 +19,7 @@ from prefixcap.errors import InputError
 from prefixcap.recipe import TrainConfig, load_recipe
 from prefixcap.run_folder import RunFolder
 from prefixcap.train import fit
+from tests.tiny_run import caption_recipe, write_photos
 
 COMMAND = [sys.executable, "-m", "prefixcap", "train"]
 CHECKPOINT_EVERY_STEP = "checkpoint_minutes = 1e-9\nvalidate_epochs = 1"

@@ -1,0 +1,133 @@
+"""`embed`, `train` and `evaluate` on a tiny world: exit codes, files, continuing, Ctrl-C."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from prefixcap import cli, datasets, metrics
+from prefixcap.evaluate import constant_caption
+from tests.source_tree import REPOSITORY
+from tests.tiny_run import caption_recipe, distill_recipe, save_tiny_teacher, write_photos
+
+PATIENCE_S = 120
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory) -> Path:
+    """Folder with photos, a teacher and two recipes."""
+    folder = tmp_path_factory.mktemp("world")
+    data = write_photos(folder / "data")
+    teacher = save_tiny_teacher(folder / "teacher")
+    (folder / "d.toml").write_text(distill_recipe(data, teacher, folder / "store"))
+    (folder / "c.toml").write_text(caption_recipe(data))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(world: Path) -> Path:
+    """Model folder that `prefixcap train` has written."""
+    words = ["train", str(world / "c.toml"), "--runs", str(world / "runs"), "--set", "name=done"]
+    assert cli.main([*words, "--set", "train.epochs=2"]) == 0
+    return world / "runs" / "done" / "best"
+
+
+def lines(path: Path) -> list[dict]:
+    """Lines of a JSON lines file; none where it is not there yet."""
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def test_embed_builds_the_store_that_train_then_distils_from(world, capsys):
+    assert cli.main(["embed", str(world / "d.toml")]) == 0
+    assert capsys.readouterr().out == f"{world}/store: whole, 0 photos skipped\n"
+    words = ["train", str(world / "d.toml"), "--runs", str(world / "runs")]
+    assert cli.main([*words, "--set", "train.epochs=1"]) == 0
+    assert (world / "runs" / "tiny-distill" / "encoder.safetensors").stat().st_size > 0
+
+
+def test_settings_of_the_command_line_are_those_of_the_run(world, model):
+    assert json.loads((model.parent / "recipe.json").read_text())["train"]["epochs"] == 2
+
+
+def test_a_finished_run_is_not_trained_again(world, model, capsys):
+    before = (model.parent / "model" / "model.safetensors").read_bytes()
+    steps = len(lines(model.parent / "log.jsonl"))
+    words = ["train", str(world / "c.toml"), "--runs", str(world / "runs"), "--set", "name=done"]
+    assert cli.main([*words, "--set", "train.epochs=2"]) == 0
+    assert (model.parent / "model" / "model.safetensors").read_bytes() == before
+    trained = [line for line in lines(model.parent / "log.jsonl")[steps:] if "loss" in line]
+    assert trained == []
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["train", "{}/none.toml"], "none.toml"),
+        (["train", "{}/c.toml", "--set", "train.lrr=1"], "lrr"),
+        (["embed", "{}/c.toml"], "store"),
+        (["evaluate", "{}/no-model", "flickr8k", "{}/data"], "no-model"),
+        (["evaluate", "mini", "flickr9k", "{}/data"], "flickr9k"),
+    ],
+)
+def test_wrong_input_is_one_line_and_exit_code_2(world, capsys, words, said):
+    assert cli.main([word.format(world) for word in words]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert said in error
+
+
+def test_evaluate_writes_captions_and_their_scores_beside_the_floor(world, model, tmp_path, capsys):
+    data, out = str(world / "data"), tmp_path / "scores"
+    words = ["evaluate", str(model), "flickr8k", data, "--split", "dev", "--metrics", "cider"]
+    floor_from = ["--train-path", data, "--train-split", "train"]
+    assert cli.main([*words, *floor_from, "--out", str(out)]) == 0
+    records = datasets.read("flickr8k", world / "data", "dev")
+    captions = {line["image_id"]: line["caption"] for line in lines(out / "captions.jsonl")}
+    assert set(captions) == {record.image_id for record in records}
+    references = {record.image_id: record.captions for record in records}
+    floor = constant_caption(datasets.read("flickr8k", world / "data", "train"))
+    expected = [
+        metrics.score(texts, references, ("cider",)).corpus["CIDEr"]
+        for texts in (captions, dict.fromkeys(captions, floor))
+    ]
+    saved = json.loads((out / "scores.json").read_text())
+    assert [row["CIDEr"] for row in saved.values()] == pytest.approx(expected)
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == f"model: CIDEr {100 * expected[0]:.1f}"
+    assert printed[1].startswith(f'always "{floor}": CIDEr {100 * expected[1]:.1f}')
+
+
+def test_a_photo_that_cannot_be_read_is_skipped_and_makes_the_exit_code_1(model, tmp_path, capsys):
+    data = write_photos(tmp_path / "data")
+    broken = sorted((data / "images").iterdir())[-1]
+    broken.write_bytes(b"no photo")
+    words = ["evaluate", str(model), "flickr8k", str(data), "--split", "dev", "--metrics", "cider"]
+    assert cli.main(words) == 1
+    assert f"skipped {broken.name}: " in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_ctrl_c_saves_and_the_same_command_continues(world):
+    words = ["train", str(world / "c.toml"), "--runs", str(world / "runs"), "--set", "name=stopped"]
+    settings = ["--set", "train.epochs=100000", "--set", "train.validate_epochs=100000"]
+    log = world / "runs" / "stopped" / "log.jsonl"
+    running = subprocess.Popen(
+        [sys.executable, "-m", "prefixcap", *words, *settings],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + PATIENCE_S
+    while len(lines(log)) < 3 and time.monotonic() < deadline and running.poll() is None:
+        time.sleep(0.1)
+    running.send_signal(signal.SIGINT)
+    _, error = running.communicate(timeout=PATIENCE_S)
+    assert running.returncode == 130, error
+    assert error.splitlines()[-1].endswith("stopped: saved; the same command continues")
+    assert "Traceback" not in error
+    assert list((world / "runs" / "stopped" / "checkpoints").iterdir())
