@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from prefixcap.encoder import ImageEncoder
 from prefixcap.recipe import DistillConfig
 
-
 RARE = -5.0  # log-odds of a word in a caption before anything is learned; most are this rare
 
 
