@@ -36,14 +36,19 @@ def length_penalty(difference: np.ndarray) -> np.ndarray:
     return np.exp(-(difference**2) / (2 * SIGMA**2))
 
 
+def row_sums(row: np.ndarray, value: np.ndarray, rows: int) -> np.ndarray:
+    """Sum of the values of each row, (rows,) float64."""
+    return np.bincount(row, value, rows).astype(np.float64, copy=False)  # int where all is empty
+
+
 def norms(row: np.ndarray, weight: np.ndarray, rows: int) -> np.ndarray:
     """Euclidean norm of each caption's vector, (rows,), from the row and weight of each entry."""
-    return np.sqrt(np.bincount(row, weight**2, rows))
+    return np.sqrt(row_sums(row, weight**2, rows))
 
 
 def image_means(total: np.ndarray, image: np.ndarray, images: int) -> np.ndarray:
     """CIDEr-D per image, from the summed similarities of the orders with each reference."""
-    summed = np.bincount(image, total, images) / np.bincount(image, minlength=images)
+    summed = row_sums(image, total, images) / np.bincount(image, minlength=images)
     return summed * SCALE / MAX_ORDER
 
 
@@ -58,7 +63,7 @@ def _similarity(counts: NgramCounts, images: int, image: np.ndarray) -> np.ndarr
     place, there = find(ours.caption * counts.size + ours.ngram, keys)
     weight = theirs_weight[there]
     matched = np.minimum(ours_weight[place], weight) * weight
-    overlap = np.bincount(reference[there], matched, len(image)).astype(float)  # int where empty
+    overlap = row_sums(reference[there], matched, len(image))
     norm = norms(ours.caption, ours_weight, images)[image]
     norm = norm * norms(reference, theirs_weight, len(image))
     return np.divide(overlap, norm, out=overlap, where=norm > 0)

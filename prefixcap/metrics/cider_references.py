@@ -186,7 +186,7 @@ class CiderReferences:
         theirs = order.weight[entry[found]]
         matched = np.minimum(weight[there][ascending][place], theirs) * theirs
         row = pair[owner[found]] + order.reference[entry[found]]
-        return np.bincount(row, matched, pairs), norm
+        return cider.row_sums(row, matched, pairs), norm
 
 
 def _ranges(start: np.ndarray, size: np.ndarray) -> np.ndarray:

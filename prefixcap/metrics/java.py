@@ -139,11 +139,16 @@ def conversation(name: str, command: Sequence[str]) -> Iterator[Conversation]:
         try:
             yield Conversation(name, process, errors)
         finally:
-            process.kill()
-            process.wait()
-            for pipe in (process.stdin, process.stdout):
-                with suppress(OSError):
-                    pipe.close()
+            _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Kill a program, and close what leads to it and from it."""
+    process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        with suppress(OSError):  # closing flushes, and nobody reads any more
+            pipe.close()
 
 
 def _failed(name: str, code: int, errors: bytes, found: int, expected: int) -> str:

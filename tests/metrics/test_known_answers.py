@@ -1,36 +1,14 @@
 """Scores equal those of the COCO caption evaluation code on every published case at hand."""
 
-import json
-import os
-from pathlib import Path
+import itertools
 
 import pytest
 
 from prefixcap.metrics import score
+from tests.metrics.truth import known_answers, read_lines, truth_folder
 
 TOLERANCE = 1e-9
-FIRST = {"first_20_cider": "CIDEr"}
-
-
-def truth_folder() -> Path:
-    """Folder of the known answers: PREFIXCAP_METRIC_TRUTH, else beside the other data."""
-    repository = Path(__file__).resolve().parents[2]
-    data = os.environ.get("PREFIXCAP_DATA") or repository / "../shared/data"
-    return Path(os.environ.get("PREFIXCAP_METRIC_TRUTH") or Path(data) / "metric_ground_truth")
-
-
-def known_answers() -> dict[str, dict]:
-    """Cases of expected.json by name; none where the folder is absent."""
-    path = truth_folder() / "expected.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-
-
-def read_lines(path: Path) -> list[dict]:
-    """Objects of a JSON-lines file."""
-    with path.open(encoding="utf-8", newline="\n") as lines:
-        return [json.loads(line) for line in lines if line.strip()]
-
-
+METEOR_TOLERANCE = 1e-6
 CASES = known_answers()
 if not CASES:
     pytest.skip(
@@ -39,13 +17,31 @@ if not CASES:
     )
 
 
+def captions(name: str) -> tuple[dict, dict]:
+    """Candidates and references of a case by (case, row)."""
+    rows = read_lines(truth_folder() / f"{name}.jsonl")
+    candidates = {(name, place): row["candidate"] for place, row in enumerate(rows)}
+    return candidates, {(name, place): row["references"] for place, row in enumerate(rows)}
+
+
 @pytest.fixture(scope="module", params=CASES)
 def case(request: pytest.FixtureRequest):
-    """Known answers, captions and our scores of one case."""
-    rows = read_lines(truth_folder() / f"{request.param}.jsonl")
-    candidates = {place: row["candidate"] for place, row in enumerate(rows)}
-    references = {place: row["references"] for place, row in enumerate(rows)}
-    return CASES[request.param], score(candidates, references)
+    """Known answers and our scores of one case."""
+    return CASES[request.param], score(*captions(request.param))
+
+
+@pytest.fixture(scope="module")
+def meteor():
+    """METEOR of all cases, in one run of its program."""
+    candidates, references = {}, {}
+    for name in CASES:
+        ours, theirs = captions(name)
+        candidates |= ours
+        references |= theirs
+    scores = score(candidates, references, ["meteor"])
+    if "meteor" in scores.not_scored:
+        pytest.skip(scores.not_scored["meteor"])
+    return scores
 
 
 def test_all_images_are_scored(case):
@@ -55,14 +51,27 @@ def test_all_images_are_scored(case):
 
 def test_corpus_scores_equal_the_coco_code(case):
     expected, scores = case
-    ours = {name: scores.corpus[name] for name in expected["scores"] if name in scores.corpus}
-    theirs = {name: expected["scores"][name] for name in ours}
+    theirs = {name: value for name, value in expected["scores"].items() if name in scores.corpus}
+    ours = {name: scores.corpus[name] for name in theirs}
     assert ours == pytest.approx(theirs, rel=0, abs=TOLERANCE)
-    assert {"BLEU-1", "BLEU-4", "ROUGE-L", "CIDEr"} <= ours.keys()
+    assert expected["scores"].keys() - theirs.keys() <= {"METEOR", "SPICE"}
 
 
-def test_per_image_scores_equal_the_coco_code(case):
+def test_per_image_cider_equals_the_coco_code(case):
     expected, scores = case
-    for key, name in FIRST.items():
-        ours = list(scores.per_image[name].values())[: len(expected[key])]
-        assert ours == pytest.approx(expected[key], rel=0, abs=TOLERANCE)
+    theirs = expected["first_20_cider"]
+    ours = list(itertools.islice(scores.per_image["CIDEr"].values(), len(theirs)))
+    assert ours == pytest.approx(theirs, rel=0, abs=TOLERANCE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
+def test_meteor_equals_the_coco_code(name, meteor):
+    expected = CASES[name]
+    rows = [place for place, key in enumerate(meteor.per_image["METEOR"]) if key[0] == name]
+    statistic = meteor.statistics["METEOR"]
+    corpus = float(statistic.value(statistic.summands[rows].sum(0)))
+    assert corpus == pytest.approx(expected["scores"]["METEOR"], rel=0, abs=METEOR_TOLERANCE)
+    theirs = expected["first_20_meteor"]
+    ours = statistic.per_image[rows[: len(theirs)]].tolist()
+    assert ours == pytest.approx(theirs, rel=0, abs=METEOR_TOLERANCE)
