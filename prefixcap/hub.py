@@ -56,7 +56,10 @@ def model_folder(name: str, revision: str | None = None) -> Path:
         if weights is not None:
             _fetch_parts(name, weights, commit)
             return config.parent
-    raise InputError(f"{name}: has no weights; expected one of {', '.join(WEIGHT_FILES)}")
+    raise InputError(
+        f"{name}: has no weights here; expected one of {', '.join(WEIGHT_FILES)}. "
+        f"Copy them there; for a hub model, connect once to fetch them"
+    )
 
 
 def _fetch_parts(name: str, weights: Path, commit: str | None) -> None:
@@ -86,7 +89,10 @@ def _hub_file(name: str, filename: str, revision: str | None) -> Path | None:
             return Path(cached)
         if cached is not None:  # the hub has said before that there is no such file
             return None
-        _probe(name)
+        if not _answers():
+            if isinstance(try_to_load_from_cache(name, CONFIG_FILE, revision=revision), str):
+                return None  # the model is in the cache, this file is not: an optional one
+            raise InputError(_unreachable(name))
         return Path(hf_hub_download(name, filename, revision=revision))
     except errors.LocalEntryNotFoundError as error:
         raise InputError(_unreachable(name)) from error
@@ -106,14 +112,15 @@ def _hub_file(name: str, filename: str, revision: str | None) -> Path | None:
         raise InputError(_unreachable(name)) from error
 
 
-def _probe(name: str) -> None:
-    """Raise at once where the hub does not answer; its own client would retry for half a minute."""
+def _answers() -> bool:
+    """Whether the hub answers, known at once; its own client would retry for half a minute."""
     from huggingface_hub import constants, get_session
 
     try:
         get_session().head(constants.ENDPOINT, timeout=PROBE_TIMEOUT_S)
-    except Exception as error:  # which class it is depends on the client's HTTP library
-        raise InputError(_unreachable(name)) from error
+    except Exception:  # which class it is depends on the client's HTTP library
+        return False
+    return True
 
 
 def _unreachable(name: str) -> str:

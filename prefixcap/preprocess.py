@@ -112,7 +112,7 @@ def _source_region(
 
 def _processor_settings(name: str, revision: str | None) -> tuple[dict[str, Any], str]:
     """Image processor settings of a model and the file they are from."""
-    for filename in (COMBINED_FILE, PROCESSOR_FILE):
+    for filename in (PROCESSOR_FILE, COMBINED_FILE):
         path = model_file(name, filename, revision)
         settings = _read_json(path) if path else {}
         if filename == COMBINED_FILE:

@@ -30,6 +30,19 @@ STORAGE_DTYPES = {
 }
 
 
+# What reading raises, in a zip file, a pickle or a tensor's bytes, where they are not whole.
+DAMAGE = (
+    zipfile.BadZipFile,
+    EOFError,
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    RuntimeError,
+    OSError,
+)
+
+
 class Part:
     """Inert stand-in for a TorchScript module: the attributes that the archive gives it."""
 
@@ -44,13 +57,13 @@ def read_torchscript(path: Path) -> dict[str, Tensor]:
         with zipfile.ZipFile(path) as archive:
             names = [name for name in archive.namelist() if name.split("/")[-1] == "data.pkl"]
             if len(names) != 1:
-                raise InputError(f"{path}: has {len(names)} data.pkl, expected a TorchScript file")
+                raise pickle.UnpicklingError(f"has {len(names)} data.pkl, expected one")
             folder = names[0].removesuffix("data.pkl")
             with archive.open(names[0]) as file:
                 root = _TensorUnpickler(file, archive, folder).load()
     except pickle.UnpicklingError as error:
         raise InputError(f"{path}: {error}; only tensors are read from TorchScript") from error
-    except (zipfile.BadZipFile, EOFError, KeyError, IndexError, RuntimeError, OSError) as error:
+    except DAMAGE as error:
         raise InputError(f"{path}: is a damaged TorchScript file ({error})") from error
     return _named_tensors(root)
 
