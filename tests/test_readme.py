@@ -14,6 +14,7 @@ from PIL import Image
 
 from prefixcap.cli import app
 from tests.source_tree import REPOSITORY
+from tests.tiny_encoders import save_clip
 
 README = REPOSITORY / "README.md"
 PAGES = [README, *sorted((REPOSITORY / "docs").glob("*.md"))]
@@ -87,16 +88,27 @@ def test_links_lead_to_files(page: Path):
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
+@pytest.fixture(scope="module")
+def hub_cache(tmp_path_factory) -> Path:
+    """Cache of the hub with a tiny CLIP under the name that the documents use."""
+    cache, commit = tmp_path_factory.mktemp("hub"), "0" * 40
+    repository = cache / "models--openai--clip-vit-base-patch32"
+    save_clip(repository / "snapshots" / commit)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+    return cache
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_programs_of_the_documents_run(page: Path, tmp_path: Path):
-    """As they stand, in a folder that holds one photo of the name they use."""
+def test_programs_of_the_documents_run(page: Path, tmp_path: Path, hub_cache: Path):
+    """As they stand, without a network, in a folder with one photo of the name they use."""
     Image.effect_noise((96, 64), 60).convert("RGB").save(tmp_path / "dog.jpg")
-    settings = {**os.environ, "PYTHONPATH": str(REPOSITORY), "HF_HUB_OFFLINE": "1"}
+    offline = {"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(hub_cache)}
     for program in fences(page, "python"):
         done = subprocess.run(
             [sys.executable, "-W", "error", "-c", program],
             cwd=tmp_path,
-            env=settings,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY), **offline},
             capture_output=True,
             text=True,
             check=False,

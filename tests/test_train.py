@@ -174,14 +174,21 @@ def test_a_changed_recipe_is_refused_and_harmless_changes_are_not(tmp_path):
         RunFolder(tmp_path / "run", load_recipe(path, ["train.lr=0.1"]))
 
 
+def lock_of_another_process(path, recipe):
+    """Exit code of a process that wants the run: 0 where it gets it, 7 where it is refused."""
+    other = os.fork()
+    if other:
+        return os.waitstatus_to_exitcode(os.waitpid(other, 0)[1])
+    try:
+        with RunFolder(path, recipe).locked():
+            os._exit(0)
+    except InputError:
+        os._exit(7)
+
+
 def test_a_run_in_use_is_refused(tmp_path):
     run = run_folder(tmp_path, tmp_path)
+    recipe = load_recipe(tmp_path / "recipe.toml")
     with run.locked():
-        other = os.fork()
-        if other == 0:
-            try:
-                with RunFolder(run.path, load_recipe(tmp_path / "recipe.toml")).locked():
-                    os._exit(0)
-            except InputError:
-                os._exit(7)
-        assert os.waitstatus_to_exitcode(os.waitpid(other, 0)[1]) == 7
+        assert lock_of_another_process(run.path, recipe) == 7
+    assert lock_of_another_process(run.path, recipe) == 0
