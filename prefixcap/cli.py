@@ -15,6 +15,7 @@ from prefixcap import (
     cli_demo,
     cli_doctor,
     cli_evaluate,
+    cli_export,
     cli_model,
     cli_train,
 )
@@ -39,6 +40,7 @@ app.command()(cli_model.audit)
 app.command()(cli_train.embed)
 app.command()(cli_train.train)
 app.command()(cli_evaluate.evaluate)
+app.command()(cli_export.export)
 app.add_typer(cli_data.app, name="data")
 
 

@@ -1,0 +1,43 @@
+"""`prefixcap export`: a trained model as a folder to be shared, small and with its card."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def export(
+    model: Annotated[str, typer.Argument(help="Model folder, such as runs/NAME/best.")],
+    out: Annotated[Path, typer.Option(help="Folder for the exported model.")],
+    half: Annotated[
+        bool, typer.Option("--half", help="Store weights as float16: half the size.")
+    ] = False,
+    name: Annotated[str | None, typer.Option(help="What the card calls the model.")] = None,
+    about: Annotated[
+        Path | None, typer.Option(help="Markdown file for the card: data, scores, limits.")
+    ] = None,
+    licence: Annotated[str, typer.Option(help="Identifier of the weights' licence.")] = "",
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Decoding stored with the model: --set beam_size=3"),
+    ] = None,
+) -> None:
+    """Write a trained model anew: half precision, decoding settings, model card."""
+    from prefixcap.config import DecodeOptions, parse, with_overrides
+    from prefixcap.errors import InputError
+    from prefixcap.model import ClipCap
+    from prefixcap.model_card import model_card
+
+    if about is not None and not about.is_file():
+        raise InputError(f"{about}: no such file. Give a Markdown file, or leave --about away")
+    import torch
+
+    loaded = ClipCap.from_pretrained(model)
+    values = with_overrides(loaded.config.decoding.model_dump(), settings or [])
+    decoding = parse(DecodeOptions, values, "--set")
+    loaded.config = loaded.config.model_copy(update={"decoding": decoding})
+    text = about.read_text(encoding="utf-8") if about else ""
+    card = model_card(loaded.config, name=name or str(out), about=text, licence=licence)
+    loaded.save_pretrained(out, dtype=torch.float16 if half else None, card=card)
+    size = sum(file.stat().st_size for file in out.iterdir()) / 1e6
+    typer.echo(f"{out}: {size:.1f} MB. Use it: prefixcap caption --model {name or out} PHOTOS")
