@@ -65,7 +65,7 @@ class Bench:
         self.sizes = QUICK if arguments.quick else REAL
         self.device = torch.device(arguments.device)
         self.rounds = 1 if arguments.quick else arguments.rounds
-        # requires_grad stays on: without it, PyTorch copies the output layer once per row of a batch
+        # requires_grad stays on: without it, PyTorch copies the output layer once for each row
         # inside `generate` (20 GB at beam 5), which would flatter us
         lm = GPT2LMHeadModel(self.sizes.lm).eval()
         self.lm = {
