@@ -57,9 +57,10 @@ def train(
         with run.locked(), Watcher() as watcher:
             stage(loaded, run, _watch(watcher))
     except Interrupted as error:
-        typer.echo(f"{run.path}: saved after {error}; the same command continues", err=True)
+        saved = f"{run.path}: saved after {error}; the same command continues"
         if error.number == signal.SIGINT:
-            raise Stopped(f"{run.path}: saved; the same command continues") from error
+            raise Stopped(saved) from error
+        typer.echo(saved, err=True)
         return  # SIGTERM is how schedulers end a job that will go on: not a failure
     typer.echo(f"{run.path}: done")
 

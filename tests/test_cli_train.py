@@ -112,10 +112,11 @@ def test_a_photo_that_cannot_be_read_is_skipped_and_makes_the_exit_code_1(model,
 
 
 @pytest.mark.slow
-def test_ctrl_c_saves_and_the_same_command_continues(world):
-    words = ["train", str(world / "c.toml"), "--runs", str(world / "runs"), "--set", "name=stopped"]
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+def test_a_signal_saves_and_says_that_the_same_command_continues(world, tmp_path, number, code):
+    words = ["train", str(world / "c.toml"), "--runs", str(tmp_path), "--set", "name=stopped"]
     settings = ["--set", "train.epochs=100000", "--set", "train.validate_epochs=100000"]
-    log = world / "runs" / "stopped" / "log.jsonl"
+    log = tmp_path / "stopped" / "log.jsonl"
     running = subprocess.Popen(
         [sys.executable, "-m", "prefixcap", *words, *settings],
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
@@ -125,9 +126,11 @@ def test_ctrl_c_saves_and_the_same_command_continues(world):
     deadline = time.monotonic() + PATIENCE_S
     while len(lines(log)) < 3 and time.monotonic() < deadline and running.poll() is None:
         time.sleep(0.1)
-    running.send_signal(signal.SIGINT)
+    running.send_signal(number)
     _, error = running.communicate(timeout=PATIENCE_S)
-    assert running.returncode == 130, error
-    assert error.splitlines()[-1].endswith("stopped: saved; the same command continues")
+    assert running.returncode == code, error
+    assert error.splitlines()[-1].endswith(
+        f"stopped: saved after {number.name}; the same command continues"
+    )
     assert "Traceback" not in error
-    assert list((world / "runs" / "stopped" / "checkpoints").iterdir())
+    assert list((tmp_path / "stopped" / "checkpoints").iterdir())
