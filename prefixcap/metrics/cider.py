@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from prefixcap.metrics.ngrams import MAX_ORDER, NgramCounts, NgramTable, find
+from prefixcap.metrics.ngrams import MAX_ORDER, NgramCounts, NgramTable, distinct, find
 
 SIGMA = 6.0  # words; width of the penalty on a length unlike the reference's
 SCALE = 10.0  # CIDEr-D's factor; tables show the result x100
@@ -57,7 +57,7 @@ def _similarity(counts: NgramCounts, images: int, image: np.ndarray) -> np.ndarr
     ours, theirs = counts.of(0, images), counts.of(images, images + len(image))
     reference = theirs.caption - images
     keys = image[reference] * counts.size + theirs.ngram
-    frequency = np.bincount(np.unique(keys) % max(counts.size, 1), minlength=counts.size)
+    frequency = np.bincount(distinct(keys) % max(counts.size, 1), minlength=counts.size)
     idf = inverse_frequency(frequency, images)
     ours_weight, theirs_weight = ours.count * idf[ours.ngram], theirs.count * idf[theirs.ngram]
     place, there = find(ours.caption * counts.size + ours.ngram, keys)

@@ -17,7 +17,7 @@ import numpy as np
 from prefixcap.errors import InputError
 from prefixcap.metrics import cider
 from prefixcap.metrics.arrays import read_arrays, write_arrays
-from prefixcap.metrics.ngrams import MAX_ORDER, find
+from prefixcap.metrics.ngrams import MAX_ORDER, distinct, find, groups
 
 FORMAT = "prefixcap document frequencies 1"
 _MIX = np.uint64(0x9E3779B97F4A7C15)  # odd, from the golden ratio (Knuth): spreads small numbers
@@ -40,15 +40,15 @@ class DocumentFrequencies:
     @classmethod
     def of(cls, references: Iterable[Sequence[str]]) -> "DocumentFrequencies":
         """Frequencies in the tokenized references of each image."""
-        groups = list(references)
-        image = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
+        documents = list(references)
+        image = np.repeat(np.arange(len(documents)), [len(group) for group in documents])
         keys, counts = [], []
-        for order in _occurrences(list(chain.from_iterable(groups))):
-            _, first = np.unique(_paired(order.key, image[order.row]), return_index=True)
-            distinct, count = np.unique(order.key[first], return_counts=True)
-            keys.append(distinct)
+        for order in _occurrences(list(chain.from_iterable(documents))):
+            once, _ = groups(_paired(order.key, image[order.row]))  # per document
+            first, count = groups(order.key[once])
+            keys.append(order.key[once][first])
             counts.append(count.astype(np.int32))
-        return cls(len(groups), tuple(keys), tuple(counts))
+        return cls(len(documents), tuple(keys), tuple(counts))
 
     def save(self, path: Path) -> None:
         """Write the frequencies to one safetensors file, atomically."""
@@ -116,12 +116,12 @@ class CiderReferences:
         frequencies: DocumentFrequencies | None = None,
     ) -> None:
         """Prepare tokenized references; frequencies are those of the references unless given."""
-        groups = list(references.values())
-        frequencies = frequencies or DocumentFrequencies.of(groups)
+        texts = list(references.values())
+        frequencies = frequencies or DocumentFrequencies.of(texts)
         self._row = {key: row for row, key in enumerate(references)}
-        self._first = np.cumsum([0, *(len(group) for group in groups)])
+        self._first = np.cumsum([0, *(len(group) for group in texts)])
         self._unseen = cider.inverse_frequency(np.zeros(1), frequencies.documents)[0]
-        captions = list(chain.from_iterable(groups))
+        captions = list(chain.from_iterable(texts))
         self._bigrams = cider.bigrams(np.array([len(text.split()) for text in captions]))
         self._orders = [
             self._prepared(order, keys, counts, frequencies.documents)
@@ -156,7 +156,7 @@ class CiderReferences:
         self, order: _Occurrences, keys: np.ndarray, counts: np.ndarray, documents: int
     ) -> _Order:
         """Vectors of all references for one order."""
-        known = np.union1d(keys, order.key)
+        known = distinct(np.concatenate([keys, order.key]))
         frequency = np.zeros(len(known), np.int64)
         frequency[np.searchsorted(known, keys)] = counts
         idf = cider.inverse_frequency(frequency, documents)
@@ -219,6 +219,6 @@ def _occurrences(captions: Sequence[str]) -> list[_Occurrences]:
             gram = gram[:-1] * _MIX + key[order - 1 :]
         whole = left[: len(gram)] >= order
         rows, inside = row[: len(gram)][whole], gram[whole]
-        _, first, count = np.unique(_paired(inside, rows), return_index=True, return_counts=True)
+        first, count = groups(_paired(inside, rows))
         orders.append(_Occurrences(rows[first], inside[first], count))
     return orders

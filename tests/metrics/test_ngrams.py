@@ -4,7 +4,7 @@ from collections import Counter
 
 import numpy as np
 
-from prefixcap.metrics.ngrams import MAX_ORDER, find, tabulate
+from prefixcap.metrics.ngrams import MAX_ORDER, distinct, find, groups, tabulate
 from tests.metrics.coco_code import random_case, word_groups, words
 
 
@@ -47,3 +47,18 @@ def test_find_in_nothing_finds_nothing():
     place, there = find(np.empty(0, np.int64), np.array([1, 2]))
     assert place.size == 0
     assert not there.any()
+
+
+def test_distinct_and_groups_are_those_of_numpy():
+    keys = np.random.default_rng(0).integers(0, 50, 300).astype(np.uint64)
+    expected, counts = np.unique(keys, return_counts=True)
+    place, count = groups(keys)
+    np.testing.assert_array_equal(distinct(keys), expected)
+    np.testing.assert_array_equal(keys[place], expected)
+    np.testing.assert_array_equal(count, counts)
+
+
+def test_nothing_has_no_distinct_keys_and_no_groups():
+    nothing = np.empty(0, np.int64)
+    assert distinct(nothing).size == 0
+    assert [column.size for column in groups(nothing)] == [0, 0]
