@@ -66,7 +66,7 @@ def caption_recipe(recipe: Recipe, run: RunFolder, watch: Watch) -> None:
     model = ClipCap.build(_model_config(recipe, encoder), tokenizer)
     model.encoder = encoder
     if earlier is not None:
-        _take_over(model, earlier)
+        _take_over(model, earlier, mapper=bool(recipe.start_from))
     task = CaptionTask(model, recipe.train)
     tokens = [_tokens(record, tokenizer, recipe) for record in records]
     source, readable = _image_source(recipe, records, encoder, run, watch)
@@ -100,18 +100,33 @@ def _model_config(recipe: Recipe, encoder: ImageEncoder) -> ModelConfig:
 
 
 def _earlier_model(recipe: Recipe) -> ClipCap | None:
-    """The captioner whose weights this recipe starts from, if any."""
-    return ClipCap.from_pretrained(expand(recipe.start_from)) if recipe.start_from else None
+    """The captioner whose weights this recipe starts from, if any.
+
+    Raises:
+        InputError: the recipe names two.
+    """
+    if recipe.start_from and recipe.language_model_from:
+        raise InputError(
+            f"recipe {recipe.name}: start_from and language_model_from both name a language model; "
+            "keep one of them"
+        )
+    folder = recipe.start_from or recipe.language_model_from
+    return ClipCap.from_pretrained(expand(folder)) if folder else None
 
 
-def _take_over(model: ClipCap, earlier: ClipCap) -> None:
-    """Copy mapper and language model of an earlier model of the same sizes."""
+def _take_over(model: ClipCap, earlier: ClipCap, *, mapper: bool) -> None:
+    """Copy the language model, and the mapper if asked, of an earlier model of the same sizes.
+
+    A mapper that never saw an image (stage "language") is not worth taking: its outputs grow to a
+    large constant in which images then drown.
+    """
     try:
-        model.mapper.load_state_dict(earlier.mapper.state_dict())
+        if mapper:
+            model.mapper.load_state_dict(earlier.mapper.state_dict())
         model.lm.load_state_dict(earlier.lm.state_dict())
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
-        raise InputError(f"start_from: the earlier model has other sizes ({reason})") from error
+        raise InputError(f"the model to start from has other sizes ({reason})") from error
 
 
 def _tokenizer(

@@ -87,6 +87,7 @@ class Recipe(Settings):
     name: str
     stage: Literal["distill", "language", "caption"]
     start_from: str = ""  # model folder whose mapper and language model are taken over
+    language_model_from: str = ""  # model folder of which only the language model is
     encoder_from: str = ""  # run folder of a distillation whose encoder is taken over
     data: tuple[SourceConfig, ...] = Field(min_length=1)
     dev: tuple[SourceConfig, ...] = ()

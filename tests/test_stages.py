@@ -88,7 +88,7 @@ def test_language_stage_needs_no_photo_and_its_weights_are_taken_over(world):
     recipe = recipe_from(world, "l.toml", text, "name=language", "train.epochs=1")
     run = RunFolder(world / "runs/language", recipe)
     run_caption(recipe, run, Watch())
-    extra = f'start_from = "{run.path}/model"\nencoder_from = "{world}/runs/tiny-distill"'
+    extra = f'language_model_from = "{run.path}/model"\nencoder_from = "{world}/runs/tiny-distill"'
     after = recipe_from(
         world, "s.toml", caption_recipe(world / "data", extra), "name=s", "train.epochs=0.01"
     )
@@ -97,8 +97,11 @@ def test_language_stage_needs_no_photo_and_its_weights_are_taken_over(world):
     ours = load_file(second.path / "model/model.safetensors")
     theirs = load_file(run.path / "model/model.safetensors")
     for name in theirs:
-        if not name.startswith("encoder."):
+        if name.startswith("lm."):
             assert torch.equal(ours[name], theirs[name]), name
+    with pytest.raises(InputError, match="keep one of them"):
+        both = after.model_copy(update={"start_from": "a", "name": "both"})
+        run_caption(both, RunFolder(world / "runs/both", both), Watch())
 
 
 def test_other_sizes_are_refused(world):
