@@ -16,11 +16,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from coco_captions import coco_captions
 from pycocoevalcap.bleu.bleu import Bleu
 from pycocoevalcap.cider.cider import Cider
 from pycocoevalcap.rouge.rouge import Rouge
 
-from benchmarks.coco_captions import coco_captions
 from prefixcap.metrics import CiderReferences, DocumentFrequencies, ptb
 from prefixcap.metrics.score import SCORERS, JavaSettings, TokenizedCaptions, tokenize_all
 

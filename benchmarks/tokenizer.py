@@ -12,7 +12,8 @@ import resource
 import time
 from collections.abc import Callable, Sequence
 
-from benchmarks.coco_captions import coco_captions
+from coco_captions import coco_captions
+
 from prefixcap.metrics import ptb, stanford
 
 SHOWN = 10  # differing captions that are printed
