@@ -21,7 +21,7 @@ from prefixcap.images import find_photos
 from prefixcap.model import CaptionBatch
 from prefixcap.recipe import SourceConfig, TrainConfig, ViewConfig, expand
 from prefixcap.tokenizer import IGNORED
-from prefixcap.views import PhotoArray, draw_view
+from prefixcap.views import PhotoArray, View, draw_view
 
 BatchT = TypeVar("BatchT", covariant=True)
 
@@ -59,67 +59,9 @@ def read_sources(sources: Sequence[SourceConfig]) -> list[CaptionRecord]:
     return records
 
 
-def source_id(image_id: str) -> str:
-    """Image id as its data set knows it, without the prefix of `read_sources`."""
-    return image_id.split("/", 1)[1]
-
-
 def epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:
     """Permutation (count,) of one epoch."""
     return np.random.default_rng((seed, epoch)).permutation(count)
-
-
-class DistillBatches:
-    """Views of photos with the teacher's grid, for `distill.Distiller`."""
-
-    def __init__(
-        self,
-        records: Sequence[CaptionRecord],
-        photos: PhotoArray,
-        store: EmbeddingStore,
-        views: ViewConfig,
-        preprocess: PreprocessConfig,
-        images_per_step: int,
-        words: int,
-        seed: int,
-    ) -> None:
-        self.photos, self.store, self.views, self.preprocess = photos, store, views, preprocess
-        self.images_per_step, self.seed = images_per_step, seed
-        usable = [
-            row
-            for row, r in enumerate(records)
-            if photos.readable[row] and r.image_id in store.row_of
-        ]
-        self.rows = np.array(usable)
-        self.store_rows = np.array([store.row_of[records[row].image_id] for row in usable])
-        self.vocabulary = frequent_words((c for r in records for c in r.captions), words)
-        self.words = word_targets([records[row].captions for row in usable], self.vocabulary, words)
-        self.captioned = np.array([bool(records[row].captions) for row in usable])
-        self.steps_per_epoch = len(usable) // images_per_step
-
-    def batch(self, step: int) -> DistillBatch:
-        """The batch of one step, the same at every call."""
-        epoch, place = divmod(step, self.steps_per_epoch)
-        order = epoch_order(len(self.rows), self.seed, epoch)
-        chosen = order[place * self.images_per_step : (place + 1) * self.images_per_step]
-        generator = np.random.default_rng((self.seed, 1, step))
-        views = [draw_view(self.views, generator) for _ in chosen]
-        pixels = np.stack(
-            [
-                self.photos.view(self.rows[index], view, self.preprocess)
-                for index, view in zip(chosen, views, strict=True)
-            ]
-        )
-        grid = torch.from_numpy(self.store.rows(self.store_rows[chosen]))  # (B, N, D)
-        side = int(grid.shape[1] ** 0.5)
-        return DistillBatch(
-            pixels=channels_last(pixels),
-            grid=grid.view(len(chosen), side, side, -1),  # (B, G, G, D)
-            boxes=torch.tensor([view.box for view in views], dtype=torch.float32),
-            mirrored=torch.tensor([view.mirrored for view in views]),
-            words=torch.from_numpy(self.words[chosen].astype(np.float32)),
-            captioned=torch.from_numpy(self.captioned[chosen]),
-        )
 
 
 @dataclass(frozen=True)
@@ -153,11 +95,18 @@ class PixelSource:
         self, indices: np.ndarray, generator: np.random.Generator
     ) -> tuple[Tensor | None, Tensor]:
         """Pixels (B, 3, S, S) of one random view of each photo."""
+        return self.viewed(indices, generator)[0], torch.empty(0)
+
+    def viewed(
+        self, indices: np.ndarray, generator: np.random.Generator
+    ) -> tuple[Tensor, list[View]]:
+        """Pixels (B, 3, S, S) float32 and the views that they show."""
+        views = [draw_view(self.views, generator) for _ in indices]
         pixels = [
-            self.photos.view(row, draw_view(self.views, generator), self.preprocess)
-            for row in indices
+            self.photos.view(row, view, self.preprocess)
+            for row, view in zip(indices, views, strict=True)
         ]
-        return channels_last(np.stack(pixels)), torch.empty(0)
+        return channels_last(np.stack(pixels)), views
 
 
 class StoreSource:
@@ -187,6 +136,50 @@ class BlankSource:
         return None, torch.zeros(len(indices), *self.shape)
 
 
+class DistillBatches:
+    """Views of photos with the teacher's grid, for `distill.Distiller`."""
+
+    def __init__(
+        self,
+        records: Sequence[CaptionRecord],
+        source: PixelSource,
+        store: EmbeddingStore,
+        config: TrainConfig,
+        words: int,
+    ) -> None:
+        self.source, self.store = source, store
+        self.images_per_step, self.seed = config.images_per_step, config.seed
+        usable = [
+            row
+            for row, r in enumerate(records)
+            if source.photos.readable[row] and r.image_id in store.row_of
+        ]
+        self.rows = np.array(usable)
+        self.store_rows = np.array([store.row_of[records[row].image_id] for row in usable])
+        self.vocabulary = frequent_words((c for r in records for c in r.captions), words)
+        self.words = word_targets([records[row].captions for row in usable], self.vocabulary, words)
+        self.captioned = np.array([bool(records[row].captions) for row in usable])
+        self.steps_per_epoch = steps_per_epoch(len(usable), config)
+
+    def batch(self, step: int) -> DistillBatch:
+        """The batch of one step, the same at every call."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        order = epoch_order(len(self.rows), self.seed, epoch)
+        chosen = order[place * self.images_per_step : (place + 1) * self.images_per_step]
+        generator = np.random.default_rng((self.seed, 1, step))
+        pixels, views = self.source.viewed(self.rows[chosen], generator)
+        grid = torch.from_numpy(self.store.rows(self.store_rows[chosen]))  # (B, N, D)
+        side = int(grid.shape[1] ** 0.5)
+        return DistillBatch(
+            pixels=pixels,
+            grid=grid.view(len(chosen), side, side, -1),  # (B, G, G, D)
+            boxes=torch.tensor([view.box for view in views], dtype=torch.float32),
+            mirrored=torch.tensor([view.mirrored for view in views]),
+            words=torch.from_numpy(self.words[chosen].astype(np.float32)),
+            captioned=torch.from_numpy(self.captioned[chosen]),
+        )
+
+
 class CaptionBatches:
     """Images with their captions, image-major, for `ClipCap.loss`."""
 
@@ -200,12 +193,7 @@ class CaptionBatches:
         """Batches of the records `usable`, rows of `tokens` (one entry an image, its captions)."""
         self.tokens, self.source, self.config = tokens, source, config
         self.rows = usable
-        self.steps_per_epoch = len(usable) // config.images_per_step
-        if not self.steps_per_epoch:
-            raise InputError(
-                f"{len(usable)} images with captions, train.images_per_step is "
-                f"{config.images_per_step}; lower it or give more data"
-            )
+        self.steps_per_epoch = steps_per_epoch(len(usable), config)
 
     def batch(self, step: int) -> CaptionStep:
         """The images and captions of one step, the same at every call."""
@@ -228,6 +216,21 @@ class CaptionBatches:
             return captions
         picked = generator.choice(len(captions), count, replace=False)
         return [captions[index] for index in picked]
+
+
+def steps_per_epoch(images: int, config: TrainConfig) -> int:
+    """Whole batches in one epoch of `images`.
+
+    Raises:
+        InputError: there is not one.
+    """
+    steps = images // config.images_per_step
+    if not steps:
+        raise InputError(
+            f"{images} images to train on, train.images_per_step is {config.images_per_step}; "
+            "lower it or give more data"
+        )
+    return steps
 
 
 def padded(captions: Sequence[Sequence[Sequence[int]]]) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from prefixcap.atomic import replacing
-from prefixcap.batches import DistillBatches, read_sources
+from prefixcap.batches import DistillBatches, PixelSource, read_sources
 from prefixcap.config import EncoderConfig
 from prefixcap.datasets.records import CaptionRecord
 from prefixcap.distill import Distiller
@@ -64,16 +64,9 @@ def distill_recipe(recipe: Recipe, run: RunFolder, watch: Watch) -> None:
     classifier = getattr(teacher.network, "classifier", None)
     classifier = classifier.float() if isinstance(classifier, nn.Linear) else None
     task = Distiller(student, classifier, mean, std, recipe.distill)
-    batches = DistillBatches(
-        records,
-        load_photos(records, recipe, run, watch),
-        store,
-        recipe.views,
-        student.config.preprocess,
-        recipe.train.images_per_step,
-        recipe.distill.words,
-        recipe.train.seed,
-    )
+    photos = load_photos(records, recipe, run, watch)
+    source = PixelSource(photos, recipe.views, student.config.preprocess)
+    batches = DistillBatches(records, source, store, recipe.train, recipe.distill.words)
     task.to(memory_format=torch.channels_last)
     fit(task, batches, recipe.train, run, on_progress=watch.step)
     save_encoder(run.path, task.encoder)

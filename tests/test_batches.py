@@ -65,7 +65,7 @@ def test_padding_is_ignored():
 
 
 def test_too_few_images_is_an_error():
-    with pytest.raises(InputError, match="2 images with captions"):
+    with pytest.raises(InputError, match="2 images to train on"):
         CaptionBatches(TOKENS, np.arange(2), BlankSource((4,)), TrainConfig(images_per_step=3))
 
 
