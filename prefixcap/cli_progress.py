@@ -1,5 +1,6 @@
 """What a run over many photos shows: captions, a bar or plain lines, the last line; Ctrl-C."""
 
+import os
 import signal
 import sys
 import threading
@@ -46,7 +47,8 @@ class FirstInterrupt:
         if self._event.is_set():
             raise KeyboardInterrupt
         self._event.set()
-        typer.echo("stopping after this batch; Ctrl-C again stops at once", err=True)
+        # Not through Python's stderr, which the signal may have interrupted in a write.
+        os.write(2, b"stopping after this batch; Ctrl-C again stops at once\n")
 
 
 class Display:

@@ -177,8 +177,8 @@ def _output_plan(
     more = [f"{name}_{number}" for number in others for name in ("caption", "score")]
     settings = {
         "model": captioner.name,
-        "weights": captioner.fingerprint() if options.out or options.sidecar else "",
         "precision": str(captioner.encoder.dtype).removeprefix("torch."),
+        "weights": captioner.fingerprint() if options.out or options.sidecar else "",
         "decoding": decoding.model_dump(mode="json"),
     }
     columns = ("path", "caption", "score", "model", *more)

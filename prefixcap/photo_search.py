@@ -86,9 +86,9 @@ def _search(source: str, stdin: TextIO | None) -> _Found:
     path = Path(os.path.abspath(source))
     if source == "-":
         return _read_list((stdin or sys.stdin).read(), Path.cwd(), "standard input")
-    if path.is_dir():
+    if os.path.isdir(path):
         return _Found(path, list(_walk(path)))
-    if path.suffix.lower() in LIST_SUFFIXES and path.is_file():
+    if path.suffix.lower() in LIST_SUFFIXES and os.path.isfile(path):
         content = path.read_bytes().decode("utf-8", "surrogateescape")
         return _read_list(content, path.parent, source)
     if os.path.lexists(path):
@@ -115,7 +115,7 @@ def _pictures_in(matches: Iterable[str]) -> Iterator[Path]:
     """Absolute paths of the pictures among `matches` and below its folders."""
     for match in matches:
         path = Path(os.path.abspath(match))
-        if path.is_dir():
+        if os.path.isdir(path):
             yield from _walk(path)
         elif path.suffix.lower() in PICTURE_SUFFIXES:
             yield path
@@ -133,7 +133,7 @@ def _read_list(content: str, folder: Path, shown: str) -> _Found:
     paths: list[Path] = []
     for line in lines:
         path = _listed(line, folder)
-        paths.extend(_walk(path) if path.is_dir() else [path])
+        paths.extend(_walk(path) if os.path.isdir(path) else [path])
     return _from(folder, paths)
 
 
@@ -176,7 +176,7 @@ def _walk(folder: Path) -> Iterator[Path]:
             path = here / entry.name
             if entry.name.startswith(".") or entry.name in FOREIGN_FOLDERS:
                 continue
-            if path.is_dir():
+            if os.path.isdir(path):  # unlike Path.is_dir, False where it may not be known
                 (linked if entry.is_symlink() else waiting).append(path)
             elif path.suffix.lower() in PICTURE_SUFFIXES:
                 pictures.append(path)

@@ -92,7 +92,7 @@ def test_a_name_cannot_steer_the_terminal():
     assert printable("hü ß 犬.jpg") == "hü ß 犬.jpg"
 
 
-def test_the_first_interrupt_is_noted_and_the_second_raised(capsys):
+def test_the_first_interrupt_is_noted_and_the_second_raised(capfd):
     former = signal.getsignal(signal.SIGINT)
     with FirstInterrupt() as interrupt:
         assert not interrupt.is_set()
@@ -101,4 +101,4 @@ def test_the_first_interrupt_is_noted_and_the_second_raised(capsys):
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is former
-    assert capsys.readouterr().err.count("stopping after this batch") == 1
+    assert capfd.readouterr().err.count("stopping after this batch") == 1
