@@ -19,6 +19,7 @@ from prefixcap.images import Source, open_rgb
 from prefixcap.model import ClipCap
 from prefixcap.precision import bf16_is_fast
 from prefixcap.preprocess import normalised, resized
+from prefixcap.token_rules import TokenRules
 
 BATCH_SIZE = 32  # images; benchmarks/folder.py measures no gain from more on a CPU
 HASHED_BYTES = 65_536  # of each tensor in a fingerprint: training moves all of a tensor
@@ -192,6 +193,19 @@ class Captioner:
                 )
             stops |= {stop} - {None}
         return frozenset(stops)
+
+    def check(self, options: DecodeOptions) -> None:
+        """Nothing, where this model can write captions with `options`.
+
+        Raises:
+            InputError: a stop word that it does not have, or more tokens than it can write.
+        """
+        stops = torch.tensor(sorted(self.stop_ids(options)), dtype=torch.int64)  # (S,)
+        forced, config = tuple(self._forced_ids(options)), self.model.config
+        TokenRules(stops, forced, options.min_tokens, options.max_tokens, options.block_ngrams)
+        shape = (1, config.embedding_tokens, config.embedding_dim)
+        nothing = torch.zeros([size for size in shape if size is not None], device=self.device)
+        self.model.start(nothing, 1, options.max_tokens)
 
     def fingerprint(self) -> str:
         """Hash of the weights and settings that captions come from, 16 hexadecimal digits."""

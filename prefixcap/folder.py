@@ -65,7 +65,7 @@ def caption_folder(
             whole, and the same call continues.
     """
     decoding = options.decoding or captioner.model.config.decoding
-    captioner.stop_ids(decoding)  # says what does not fit before any file is made
+    captioner.check(decoding)  # says what does not fit before any file is made
     plan = _output_plan(captioner, decoding, options)
     batch_size = options.batch_size or BATCH_SIZE
     with Outputs(plan, photos) as outputs:

@@ -175,6 +175,17 @@ def test_options_that_the_model_cannot_serve_are_refused(photos, changes, messag
         untrained.caption(photos[:1], GREEDY.model_copy(update=changes))
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+def test_in_bf16_it_captions_too(photos, tmp_path, seed):
+    folder = save_tiny_model(tmp_path, seed)
+    rounded = Captioner.from_pretrained(folder, device="cpu", dtype=torch.bfloat16)
+    exact = Captioner.from_pretrained(folder, device="cpu", dtype=torch.float32)
+    assert next(rounded.model.parameters()).dtype == torch.bfloat16
+    assert all(caption.text for caption in rounded.caption(photos, BEAM))
+    cosines = torch.nn.functional.cosine_similarity(rounded.embed(photos), exact.embed(photos))
+    assert cosines.min() > 0.99
+
+
 def test_without_an_end_token_only_the_stop_word_stops(photos):
     captioner = Captioner(tiny_model(end_token=False))
     assert captioner.stop_ids(GREEDY) == {captioner.model.tokenizer.word_id(".")}

@@ -176,7 +176,18 @@ WRONG = {
     "foreign output": (["photos", "--out", "notes.csv"], "write over it with --overwrite"),
     "overwrite of nothing": (["photos", "--overwrite"], "there is no output"),
     "unknown device": (["photos", "--device", "abacus"], "device abacus: cannot be used"),
-    "stop word": (["photos", "--stop-word", "hippopotamus"], "not a single token"),
+    "more tokens than positions": (
+        ["photos", "--out", "c.jsonl", "--max-tokens", "99"],
+        "Set max_tokens to at most 47",
+    ),
+    "more forced words than tokens": (
+        ["photos", "--out", "c.jsonl", "--begin", "red car in snow", "--max-tokens", "2"],
+        "Force fewer words",
+    ),
+    "stop word": (
+        ["photos", "--out", "c.jsonl", "--stop-word", "hippopotamus"],
+        "not a single token",
+    ),
 }
 
 
