@@ -9,7 +9,7 @@ from prefixcap.metrics.java import conversation, find_in_pycocoevalcap, java_com
 
 JAR = "meteor/meteor-1.5.jar"
 PURPOSE = "METEOR"
-MEMORY_MB = 2048  # as the COCO code; the paraphrase table alone takes 600
+MEMORY_MB = 2048  # as the COCO code
 SEPARATOR = "|||"
 
 # Parameters of METEOR 1.5 for English, task "rank": Denkowski and Lavie 2014, table 1.

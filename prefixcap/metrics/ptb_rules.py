@@ -70,10 +70,11 @@ SLASH_PART = r"[A-Za-z0-9]+(?:-[A-Za-z]+){0,2}"
 DASHED = rf"[A-Za-z0-9][A-Za-z0-9.,]*(?:-(?:{ACRONYM}\.|[A-Za-z0-9]+))+"
 ABBREVIATION = f"(?:{_any_case(ABBREVIATIONS)}|{_capitalized(CAPITAL_ABBREVIATIONS)})"
 EYE = r"[-^x=~<>']"
-ATTRIBUTE = r"[A-Za-z][A-Za-z0-9:.-]*(?: *= *['\"][^>]*)?"
+TAG_NAME = r"[A-Za-z][A-Za-z0-9:.-]*"
 
 TAGS = (
-    rf"(</?[A-Za-z][A-Za-z0-9:.-]*(?: +{ATTRIBUTE})* */?>)",
+    rf"(</?{TAG_NAME}(?: +{TAG_NAME})* */?>)",
+    rf"(</?{TAG_NAME}(?: +{TAG_NAME})+ *= *['\"][^>]*>)",
     r"(<[!?][A-Za-z-][^>\n]*>)",
 )
 WORDS = (

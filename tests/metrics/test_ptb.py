@@ -1,6 +1,7 @@
 """Our tokenizer against outputs of Stanford's, on published captions and on made-up odd ones."""
 
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,7 @@ STANFORD = {
     "C++ and C# *star* a_b _x_ ^_^": "c++ and c# * star * a_b _ x _ ^_^",
     "wait... what.... a": "wait what a",
     "a <b>bold</b> <cat dog>": "a <b> bold </b> <cat\xa0dog>",
+    '<a href="x">cat</a> <3 <a b=5>': '<a\xa0href="x"> cat </a> < 3 < a b = 5 >',
     "don\u2019t \u201cquote\u201d o\u2019clock": "do n't quote o\u2019clock",
     "the dog\u2019s \u2018bone\u2019": "the dog 's bone",
     "caf\u00e9 \u2013 5\u00bd \u2014 \u00a35 \u20ac5 5\u00a2": "caf\u00e9 5 1/2 # 5 $ 5 5 cents",
@@ -74,6 +76,13 @@ def test_a_letters_stop_depends_on_how_the_next_caption_begins():
 def test_the_fast_path_for_plain_captions_changes_nothing():
     plain = "A well-worn dog, a cat, and st birds run"
     assert tokenize(f"{plain}.") == tokenize(f"{plain} .") == tokenize(f'"{plain}"')
+
+
+@pytest.mark.parametrize("piece", ['<a b="c ', "a,", "a.", "a-", "'", "1.", "@a.", "a/", "<"])
+def test_long_odd_text_takes_time_that_does_not_explode(piece):
+    start = time.process_time()
+    tokenize(piece * 400)
+    assert time.process_time() - start < 5
 
 
 @given(st.text(max_size=60))
