@@ -19,6 +19,7 @@ from prefixcap.batches import (
 from prefixcap.captioner import Captioner
 from prefixcap.config import ModelConfig
 from prefixcap.datasets.records import CaptionRecord
+from prefixcap.datasets.trainable import refuse_untrainable
 from prefixcap.embeddings import EmbeddingStore
 from prefixcap.encoder import ImageEncoder, build_encoder, load_encoder
 from prefixcap.errors import InputError
@@ -60,6 +61,7 @@ def caption_recipe(recipe: Recipe, run: RunFolder, watch: Watch) -> None:
     """Train the recipe's captioner; the best weights on dev are in `run/best`."""
     prepare(recipe)
     records = read_sources(recipe.data)
+    refuse_untrainable(records, recipe.name)
     earlier = _earlier_model(recipe)
     tokenizer = _tokenizer(recipe, records, earlier)
     encoder = _encoder(recipe, earlier)
