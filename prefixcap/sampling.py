@@ -46,7 +46,7 @@ class Sampling:
 
     def keep(self, images: Tensor) -> None:
         """Only the random numbers of these images stay."""
-        self._randoms = self._randoms[images]
+        self._randoms = self._randoms[images.cpu()]  # they stay on the CPU; the model may not
 
     def hypotheses(self, live: HypothesisTable, images: Sequence[int]) -> list[list[Hypothesis]]:
         """The captions of each image, the best mean log-probability first."""
