@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from tiny_run import caption_recipe, write_photos
 
 from prefixcap.caption_stage import caption_recipe as train
 from prefixcap.captioner import Captioner
@@ -10,6 +9,7 @@ from prefixcap.cli import main
 from prefixcap.recipe import load_recipe
 from prefixcap.run_folder import RunFolder
 from prefixcap.stages import Watch
+from tests.tiny_run import caption_recipe, write_photos
 
 
 @pytest.fixture(scope="module")
