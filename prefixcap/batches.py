@@ -41,22 +41,32 @@ def read_sources(sources: Sequence[SourceConfig]) -> list[CaptionRecord]:
     Raises:
         InputError: a source is missing, of another format, or without records.
     """
-    records: list[CaptionRecord] = []
-    for number, source in enumerate(sources):
-        path = expand(source.path)
-        if source.format == "photos":
-            found = [
-                CaptionRecord(photo.key, photo.path, (), "train")
-                for photo in find_photos([str(path)])
-            ]
-        else:
-            images = expand(source.images) if source.images else None
-            found = read(source.format, path, source.split, images)
-        prefix = f"{number}-{source.format}/"
-        records += [CaptionRecord(prefix + r.image_id, r.path, r.captions, r.split) for r in found]
+    parts = [read_source(source, str(number)) for number, source in enumerate(sources)]
+    records = [record for part in parts for record in part]
     if not records:
         raise InputError("the recipe's [[data]] holds no photo; give at least one source with some")
     return records
+
+
+def read_dev_sources(sources: Sequence[SourceConfig]) -> list[list[CaptionRecord]]:
+    """Records of each dev source, with ids that differ from those of any training source."""
+    return [read_source(source, f"dev-{number}") for number, source in enumerate(sources)]
+
+
+def read_source(source: SourceConfig, label: str) -> list[CaptionRecord]:
+    """Records of one source; their ids begin with `label` and its format."""
+    path = expand(source.path)
+    if source.format == "photos":
+        photos = find_photos([str(path)])
+        found = [CaptionRecord(photo.key, photo.path, (), "train") for photo in photos]
+    else:
+        images = expand(source.images) if source.images else None
+        found = read(source.format, path, source.split, images)
+    prefix = f"{label}-{source.format}/"
+    return [
+        CaptionRecord(prefix + record.image_id, record.path, record.captions, record.split)
+        for record in found[: source.first]
+    ]
 
 
 def epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:
@@ -210,12 +220,16 @@ class CaptionBatches:
     def _some(
         self, captions: Sequence[Sequence[int]], generator: np.random.Generator
     ) -> Sequence[Sequence[int]]:
-        """All of an image's captions, or `captions_per_image` of them at random."""
+        """An image's captions: at most `captions_per_image`, less those that are dropped."""
         count = self.config.captions_per_image
-        if not 0 < count < len(captions):
+        if 0 < count < len(captions):
+            picked = generator.choice(len(captions), count, replace=False)
+            captions = [captions[index] for index in picked]
+        if not self.config.caption_dropout:
             return captions
-        picked = generator.choice(len(captions), count, replace=False)
-        return [captions[index] for index in picked]
+        stays = generator.random(len(captions)) >= self.config.caption_dropout
+        stays[generator.integers(len(captions))] = True
+        return [ids for ids, kept in zip(captions, stays, strict=True) if kept]
 
 
 def steps_per_epoch(images: int, config: TrainConfig) -> int:

@@ -14,22 +14,26 @@ from prefixcap.batches import (
     ImageSource,
     PixelSource,
     StoreSource,
+    read_dev_sources,
     read_sources,
 )
 from prefixcap.captioner import Captioner
-from prefixcap.config import ModelConfig
+from prefixcap.config import DecodeOptions, ModelConfig
 from prefixcap.datasets.records import CaptionRecord
 from prefixcap.datasets.trainable import refuse_untrainable
 from prefixcap.embeddings import EmbeddingStore
 from prefixcap.encoder import ImageEncoder, build_encoder, load_encoder
 from prefixcap.errors import InputError
-from prefixcap.evaluate import evaluate_captioner
+from prefixcap.evaluate import evaluate_captioner, score_captions
+from prefixcap.metrics import Scores
 from prefixcap.model import CaptionBatch, ClipCap
 from prefixcap.recipe import Recipe, TrainConfig, expand
 from prefixcap.run_folder import RunFolder
-from prefixcap.stages import Watch, load_photos, prepare, start_from
+from prefixcap.stages import Watch, count_trained, load_photos, prepare, start_from
 from prefixcap.tokenizer import CaptionTokenizer, train_bpe
 from prefixcap.train import Validation, fit
+
+DEV_BATCH = 64  # images whose captions are written at a time
 
 
 class CaptionTask(nn.Module):
@@ -58,7 +62,16 @@ class CaptionTask(nn.Module):
 
 
 def caption_recipe(recipe: Recipe, run: RunFolder, watch: Watch) -> None:
-    """Train the recipe's captioner; the best weights on dev are in `run/best`."""
+    """Train the recipe's captioner; the best weights on dev are in `run/best`.
+
+    Raises:
+        InputError: settings that contradict each other, or data that cannot be trained on.
+    """
+    if recipe.store and recipe.train.lr_encoder is not None:
+        raise InputError(
+            f"recipe {recipe.name}: train.lr_encoder would change the encoder, but `store` holds "
+            "what it said before; leave one of them out"
+        )
     prepare(recipe)
     records = read_sources(recipe.data)
     refuse_untrainable(records, recipe.name)
@@ -75,6 +88,7 @@ def caption_recipe(recipe: Recipe, run: RunFolder, watch: Watch) -> None:
     usable = np.flatnonzero(readable & np.array([bool(captions) for captions in tokens]))
     batches = CaptionBatches(tokens, usable, source, recipe.train)
     validation = _validation(recipe, model, run) if recipe.dev else None
+    count_trained(task, run, watch)
     fit(task, batches, recipe.train, run, validation, watch.step)
     model.save_pretrained(run.path / "model")
 
@@ -147,7 +161,8 @@ def _tokenizer(
 def _encoder(recipe: Recipe, earlier: ClipCap | None) -> ImageEncoder:
     """The recipe's encoder: loaded by name, or with weights of an earlier run."""
     if not recipe.encoder.stored:
-        return load_encoder(recipe.encoder)
+        name = str(expand(recipe.encoder.name))
+        return load_encoder(recipe.encoder.model_copy(update={"name": name}))
     if earlier is not None and earlier.encoder is not None and not recipe.encoder_from:
         return earlier.encoder
     encoder = build_encoder(recipe.encoder)
@@ -191,16 +206,36 @@ def _image_source(
 
 def _validation(recipe: Recipe, model: ClipCap, run: RunFolder) -> Validation:
     """Scores of the model on each dev source; "score" is their mean CIDEr-D."""
-    sources = [(source.format, read_sources([source])) for source in recipe.dev]
+    records = read_dev_sources(recipe.dev)
+    store = EmbeddingStore(expand(recipe.store)) if recipe.store else None
 
     def scores() -> dict[str, float]:
         values: dict[str, float] = {}
-        for name, records in sources:
-            found = evaluate_captioner(
-                Captioner(model), records, recipe.decoding, ("cider", "bleu")
-            )
-            values |= {f"{name} {metric}": value for metric, value in found.scores.corpus.items()}
+        for source, part in zip(recipe.dev, records, strict=True):
+            found = _dev_scores(Captioner(model), part, recipe.decoding, store)
+            values |= {f"{source.format} {name}": value for name, value in found.corpus.items()}
         ciders = [value for metric, value in values.items() if metric.endswith("CIDEr")]
         return {**values, "score": float(np.mean(ciders))}
 
     return Validation(scores, lambda: model.save_pretrained(run.path / "best"))
+
+
+def _dev_scores(
+    captioner: Captioner,
+    records: Sequence[CaptionRecord],
+    options: DecodeOptions,
+    store: EmbeddingStore | None,
+) -> Scores:
+    """CIDEr-D and BLEU of dev captions, written from stored embeddings or else from photos."""
+    metrics = ("cider", "bleu")
+    stored = [record for record in records if store and record.image_id in store.row_of]
+    if store is None or not stored:
+        return evaluate_captioner(captioner, records, options, metrics).scores
+    source, captions = StoreSource(store, stored), {}
+    for start in range(0, len(stored), DEV_BATCH):
+        part = stored[start : start + DEV_BATCH]
+        rows = np.arange(start, start + len(part))
+        embeddings = source.images(rows, np.random.default_rng(0))[1]
+        written = captioner.captions_of_embeddings(embeddings, options)
+        captions |= {r.image_id: found[0].text for r, found in zip(part, written, strict=True)}
+    return score_captions(captions, stored, metrics)

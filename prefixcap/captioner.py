@@ -155,11 +155,19 @@ class Captioner:
         paths: Sequence[str | None] | None = None,
     ) -> list[list[Caption]]:
         """Captions of photos that `preprocess.resized` has made (B, S, S, 3) uint8."""
+        return self.captions_of_embeddings(self._embed_levels(levels), options, paths)
+
+    def captions_of_embeddings(
+        self,
+        embeddings: Tensor,
+        options: DecodeOptions | None = None,
+        paths: Sequence[str | None] | None = None,
+    ) -> list[list[Caption]]:
+        """Captions of this model's own encoder's embeddings (B, D) or (B, N, D)."""
         options = options or self.model.config.decoding
         stop_ids, forced_ids = self.stop_ids(options), self._forced_ids(options)
-        embeddings = self._embed_levels(levels)
         found = decode(self.model, embeddings, options, stop_ids=stop_ids, forced_ids=forced_ids)
-        paths = paths or [None] * len(levels)
+        paths = paths or [None] * len(embeddings)
         return [
             [self._caption(hypothesis, path) for hypothesis in hypotheses]
             for hypotheses, path in zip(found, paths, strict=True)

@@ -73,4 +73,8 @@ def _watch(watcher: Watcher) -> "Watch":
         note = f"loss {progress.loss:.3f}, {progress.seconds_per_step:.2f} s/step"
         watcher.show("steps", progress.step, progress.steps, note)
 
-    return Watch(lambda done, total: watcher.show("photos", done, total), on_step)
+    return Watch(
+        photos=lambda done, total: watcher.show("photos", done, total),
+        trained_parameters=lambda count: typer.echo(f"{count:,} trainable parameters", err=True),
+        step=on_step,
+    )

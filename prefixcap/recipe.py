@@ -23,13 +23,15 @@ from prefixcap.errors import InputError
 class SourceConfig(Settings):
     """One data set of a recipe: `format` as in `prefixcap.datasets.read`, or "photos": no captions.
 
-    `path` may name environment variables, such as "$PREFIXCAP_DATA/flickr8k".
+    `path` may name environment variables, such as "$PREFIXCAP_DATA/flickr8k". `first` takes only so
+    many records, in published order.
     """
 
     format: str
     path: str
     split: str | None = None
     images: str | None = None
+    first: int | None = Field(None, ge=1)
 
 
 class ViewConfig(Settings):
@@ -72,6 +74,8 @@ class TrainConfig(Settings):
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     noise: float = Field(0.0, ge=0)  # standard deviation on the embedding (CapDec, 2022)
     captions_per_image: int = Field(0, ge=0)  # 0: all of them in each step
+    caption_dropout: float = Field(0.0, ge=0, lt=1)  # share left out of a step; one always stays
+    accumulate: int = Field(1, ge=1)  # batches to a step; the loss is per token of them all
     precision: Literal["fp32", "bf16"] = "bf16"
     seed: int = 0
     log_steps: int = Field(50, ge=1)

@@ -28,7 +28,7 @@ class RunFolder:
         written = path / "recipe.json"
         present = recipe.model_dump(mode="json")
         if written.exists():
-            _refuse_changes(path, json.loads(written.read_text(encoding="utf-8")), present)
+            _refuse_changes(path, _as_run(written), present)
         else:
             write_json(written, present)
             write_json(path / "environment.json", environment())
@@ -72,6 +72,22 @@ def environment() -> dict[str, str]:
         "machine": platform.machine(),
         "threads": str(torch.get_num_threads()),
     }
+
+
+def _as_run(path: Path) -> dict[str, Any]:
+    """The recipe that a run was begun with; settings that did not exist then at their defaults.
+
+    Raises:
+        InputError: the file is damaged, or of a release whose settings are no longer known.
+    """
+    try:
+        return Recipe.model_validate_json(path.read_bytes()).model_dump(mode="json")
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"{path}: cannot be read as the recipe of a run ({reason}). Begin another run with "
+            f"--set name=NEW"
+        ) from error
 
 
 def _refuse_changes(path: Path, before: dict[str, Any], now: dict[str, Any]) -> None:

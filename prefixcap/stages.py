@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from prefixcap.atomic import replacing
-from prefixcap.batches import DistillBatches, PixelSource, read_sources
+from prefixcap.batches import DistillBatches, PixelSource, read_dev_sources, read_sources
 from prefixcap.config import EncoderConfig
 from prefixcap.datasets.records import CaptionRecord
 from prefixcap.distill import Distiller
@@ -28,14 +28,17 @@ STATISTICS_ROWS = 2000  # rows of the teacher's store that its mean and deviatio
 
 @dataclass(frozen=True)
 class Watch:
-    """Where a long call reports to: photos read or encoded, and training progress."""
+    """Where a long call reports to: photos read or encoded, weights to train, and progress."""
 
     photos: Callable[[int, int], None] | None = None
+    trained_parameters: Callable[[int], None] | None = None
     step: Callable[[Progress], None] | None = None
 
 
 def embed_recipe(recipe: Recipe, watch: Watch) -> list[Skipped]:
     """Build the recipe's embedding store: its encoder's, or its teacher's where it distils.
+
+    Dev photos are stored too where dev captions will be made from embeddings.
 
     Raises:
         InputError: the recipe names no store, or the store holds another encoder's vectors.
@@ -44,6 +47,8 @@ def embed_recipe(recipe: Recipe, watch: Watch) -> list[Skipped]:
         raise InputError(f"recipe {recipe.name}: has no `store`; it trains from pixels")
     encoder = load_encoder(_stored_encoder(recipe), dtype=torch.bfloat16)
     records = read_sources(recipe.data)
+    if recipe.dev and recipe.stage == "caption":
+        records += [record for part in read_dev_sources(recipe.dev) for record in part]
     items = [StoreItem(record.image_id, record.path) for record in records]
     report = (lambda done: watch.photos(done, len(items))) if watch.photos else None
     return build_store(expand(recipe.store), encoder, items, on_progress=report)
@@ -68,6 +73,7 @@ def distill_recipe(recipe: Recipe, run: RunFolder, watch: Watch) -> None:
     source = PixelSource(photos, recipe.views, student.config.preprocess)
     batches = DistillBatches(records, source, store, recipe.train, recipe.distill.words)
     task.to(memory_format=torch.channels_last)
+    count_trained(task, run, watch)
     fit(task, batches, recipe.train, run, on_progress=watch.step)
     save_encoder(run.path, task.encoder)
 
@@ -77,6 +83,14 @@ def prepare(recipe: Recipe) -> None:
     torch.manual_seed(recipe.train.seed)
     if recipe.train.threads:
         torch.set_num_threads(recipe.train.threads)
+
+
+def count_trained(task: nn.Module, run: RunFolder, watch: Watch) -> None:
+    """Log and report how many weights a run changes, as the papers' tables count them."""
+    count = sum(p.numel() for p in task.parameters() if p.requires_grad)
+    run.log(trained_parameters=count)
+    if watch.trained_parameters:
+        watch.trained_parameters(count)
 
 
 def load_photos(

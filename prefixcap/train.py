@@ -76,24 +76,23 @@ def fit(
     torch.manual_seed(config.seed)
     optimizer = build_optimizer(task, config)
     average = AveragedWeights(task, config.ema) if config.ema else None
-    steps = max(1, round(config.epochs * source.steps_per_epoch))
-    validate_steps = max(1, round(config.validate_epochs * source.steps_per_epoch))
+    steps_per_epoch = source.steps_per_epoch / config.accumulate
+    steps = max(1, round(config.epochs * steps_per_epoch))
+    validate_steps = max(1, round(config.validate_epochs * steps_per_epoch))
     state = _resume(run, task, optimizer, average)
     keeper = Keeper(run, task, optimizer, average, config)
     task.train()
     with interruptible() as asked_to_stop:
-        for batch in prefetched(source, state.step, steps):
+        batches = prefetched(source, state.step * config.accumulate, steps * config.accumulate)
+        while state.step < steps:
             began = time.perf_counter()
             rate = set_rate(optimizer, rate_factor(state.step, steps, config))
-            with torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bf16"):
-                loss, count, values = task.loss(batch)
-            mean = float(loss.detach()) / count
+            mean, values = _add_gradients(task, batches, config)
             if not math.isfinite(mean):
                 raise InputError(
                     f"{run.path}: the loss is {mean} at step {state.step} (rate {rate:.3g}). "
                     f"Lower train.lr or set train.clip_norm; the last checkpoint is whole"
                 )
-            (loss / count).backward()
             if config.clip_norm:
                 nn.utils.clip_grad_norm_(task.parameters(), config.clip_norm)
             optimizer.step()
@@ -114,6 +113,30 @@ def fit(
     if average is not None:
         average.swap(task)
     return state
+
+
+def _add_gradients(
+    task: nn.Module, batches: Iterator[Any], config: TrainConfig
+) -> tuple[float, dict[str, float]]:
+    """Mean loss of a step's batches, with the values of the last; their gradients are in `task`.
+
+    The sum of all losses is divided by the count of all batches, so that a batch of long captions
+    weighs as it would in one large batch. The first count is divided by at once and the rest is
+    mended at the end, since the later ones are not known yet.
+    """
+    sums, counts, divisor = 0.0, 0, 0
+    for _ in range(config.accumulate):
+        batch = next(batches)
+        with torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bf16"):
+            loss, count, values = task.loss(batch)
+        divisor = divisor or count
+        (loss / divisor).backward()
+        sums, counts = sums + float(loss.detach()), counts + count
+    if config.accumulate > 1:
+        for parameter in task.parameters():
+            if parameter.grad is not None:
+                parameter.grad.mul_(divisor / counts)
+    return sums / counts, values
 
 
 class Keeper:

@@ -10,6 +10,7 @@ from prefixcap.batches import (
     frequent_words,
     padded,
     prefetched,
+    read_dev_sources,
     read_sources,
     word_targets,
 )
@@ -58,6 +59,16 @@ def test_one_caption_per_image_varies_over_epochs():
     assert chosen == {1, 2}
 
 
+def test_dropped_captions_leave_at_least_one_and_the_share_asked_for():
+    source = batches(caption_dropout=0.5)
+    kept = [len(source.batch(step).captions.ids) for step in range(300)]
+    assert min(kept) >= 3
+    assert max(kept) == 6
+    assert sum(kept) / 300 == pytest.approx(4.5, abs=0.2)  # (1/4 + 1/2) * 2 * 3: one of two stays
+    rows = [source.batch(step).captions.image_rows.unique().tolist() for step in range(9)]
+    assert rows == [[0, 1, 2]] * 9
+
+
 def test_padding_is_ignored():
     ids, rows = padded([[[5, 6, 7]], [[8], [9, 9]]])
     assert ids.tolist() == [[5, 6, 7], [8, IGNORED, IGNORED], [9, 9, IGNORED]]
@@ -91,6 +102,15 @@ def test_sources_are_read_in_order_with_ids_of_their_own(tmp_path):
     assert len({record.image_id for record in records}) == 40
     assert len(records[0].captions) == 2
     assert records[-1].captions == ()
+
+
+def test_dev_ids_differ_from_training_ids_and_first_cuts_a_source(tmp_path):
+    data = str(write_photos(tmp_path / "data"))
+    source = SourceConfig(format="flickr8k", path=data, split="train", first=5)
+    records, [dev] = read_sources([source]), read_dev_sources([source])
+    assert [r.path for r in records] == [r.path for r in dev]
+    assert len(records) == 5
+    assert not {r.image_id for r in records} & {r.image_id for r in dev}
 
 
 def test_words_are_ranked_and_shared_over_captions():

@@ -115,11 +115,11 @@ class Points:
         return x, x * (float("nan") if step == self.bad else 3.0)
 
 
-def run_folder(folder: Path, data: Path, **train) -> RunFolder:
+def run_folder(folder: Path, data: Path, name: str = "run") -> RunFolder:
     """Run folder of a recipe that only its training settings matter of."""
     path = folder / "recipe.toml"
     path.write_text(caption_recipe(data))
-    return RunFolder(folder / "run", load_recipe(path))
+    return RunFolder(folder / name, load_recipe(path))
 
 
 def test_fit_finds_the_line(tmp_path):
@@ -128,6 +128,37 @@ def test_fit_finds_the_line(tmp_path):
     state = fit(task, Points(), config, run_folder(tmp_path, tmp_path))
     assert state.step == 200
     assert task.slope.item() == pytest.approx(3.0, abs=0.02)
+
+
+class Parts:
+    """The points of `whole` batches, each cut into `parts` of unequal size."""
+
+    def __init__(self, whole: Points, cuts: tuple[int, ...]) -> None:
+        self.whole, self.cuts = whole, (0, *cuts, 8)
+        self.steps_per_epoch = whole.steps_per_epoch * (len(cuts) + 1)
+
+    def batch(self, step):
+        """One part of one whole batch."""
+        number, part = divmod(step, len(self.cuts) - 1)
+        x, y = self.whole.batch(number)
+        inside = slice(self.cuts[part], self.cuts[part + 1])
+        return x[inside], y[inside]
+
+
+@pytest.mark.parametrize("cuts", [(2,), (1, 6)])
+def test_accumulated_batches_train_as_one_large_batch(tmp_path, cuts):
+    settings = {"epochs": 1, "lr": 0.1, "warmup_steps": 5, "precision": "fp32", "log_steps": 1}
+    whole, parts = Line(), Line()
+    one, several = run_folder(tmp_path, tmp_path), run_folder(tmp_path, tmp_path, "parts")
+    fit(whole, Points(), TrainConfig(**settings), one)
+    config = TrainConfig(**settings, accumulate=len(cuts) + 1)
+    assert fit(parts, Parts(Points(), cuts), config, several).step == 40
+    assert parts.slope.item() == pytest.approx(whole.slope.item(), rel=1e-5)
+    losses = [
+        [json.loads(line)["loss"] for line in (run.path / "log.jsonl").read_text().splitlines()]
+        for run in (one, several)
+    ]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
 
 
 def test_nan_stops_with_step_and_rate(tmp_path):
@@ -172,6 +203,20 @@ def test_a_changed_recipe_is_refused_and_harmless_changes_are_not(tmp_path):
     RunFolder(tmp_path / "run", load_recipe(path, ["train.log_steps=7"]))
     with pytest.raises(InputError, match=r"train\.lr: was 0\.003, is 0\.1"):
         RunFolder(tmp_path / "run", load_recipe(path, ["train.lr=0.1"]))
+
+
+def test_a_run_begun_before_a_setting_existed_continues(tmp_path):
+    run = run_folder(tmp_path, tmp_path)
+    written = json.loads((run.path / "recipe.json").read_text())
+    del written["train"]["accumulate"], written["data"][0]["first"]
+    (run.path / "recipe.json").write_text(json.dumps(written))
+    path = tmp_path / "recipe.toml"
+    RunFolder(run.path, load_recipe(path))
+    with pytest.raises(InputError, match=r"train\.accumulate: was 1, is 2"):
+        RunFolder(run.path, load_recipe(path, ["train.accumulate=2"]))
+    (run.path / "recipe.json").write_text("{")
+    with pytest.raises(InputError, match="cannot be read as the recipe of a run"):
+        RunFolder(run.path, load_recipe(path))
 
 
 def lock_of_another_process(path, recipe):

@@ -1,0 +1,168 @@
+"""Recipes of the papers' tables: their sizes, and each of them trained small for two steps."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from prefixcap import caption_stage
+from prefixcap.batches import read_dev_sources
+from prefixcap.caption_stage import caption_recipe
+from prefixcap.captioner import Captioner
+from prefixcap.embeddings import EmbeddingStore
+from prefixcap.errors import InputError
+from prefixcap.evaluate import score_captions
+from prefixcap.mapper import build_mapper
+from prefixcap.model import ClipCap
+from prefixcap.recipe import Recipe, load_recipe
+from prefixcap.run_folder import RunFolder
+from prefixcap.stages import Watch, embed_recipe
+from tests.source_tree import REPOSITORY
+from tests.tiny_clipcap import tiny_tokenizer
+from tests.tiny_encoders import clip_resnet, visual
+from tests.tiny_run import save_tiny_teacher, write_photos
+
+FOLDERS = ("brown", "coco", "conceptual", "figure7")
+PAPER = sorted(p for folder in FOLDERS for p in (REPOSITORY / "recipes" / folder).glob("*.toml"))
+EMBEDDING_DIMS = {"RN50x4": 640, "openai/clip-vit-base-patch32": 512}
+TABLE_1 = {  # millions of trainable parameters, tables 1 C and 1 D
+    "coco/mlp-frozen-rn50x4": 32,
+    "coco/transformer-frozen-rn50x4": 43,
+    "coco/mlp-tuned-rn50x4": 156,
+    "coco/transformer-tuned-rn50x4": 167,
+    "conceptual/mlp-tuned-rn50x4": 156,
+    "conceptual/transformer-frozen-rn50x4": 43,
+}
+
+
+def name_of(path: Path) -> str:
+    return f"{path.parent.name}/{path.stem}"
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory) -> Path:
+    """Folder with photos, a tiny CLIP ViT and ResNet, a tiny GPT-2; stores come into it."""
+    folder = tmp_path_factory.mktemp("world")
+    write_photos(folder / "data")
+    save_tiny_teacher(folder / "vit")
+    torch.save(visual(clip_resnet()), folder / "resnet.pt")
+    (folder / "resnet.json").write_text('{"heads": 2}')
+    sizes = {"vocab_size": 270, "n_positions": 100, "n_embd": 16, "n_layer": 1, "n_head": 2}
+    config = GPT2Config(**sizes, bos_token_id=None, eos_token_id=None)
+    GPT2LMHeadModel(config).save_pretrained(folder / "gpt2")
+    tiny_tokenizer().save(folder / "gpt2")
+    return folder
+
+
+def small(path: Path, world: Path, *more: str) -> Recipe:
+    """The recipe with the encoder, language model, data and sizes of the tiny world."""
+    recipe = load_recipe(path)
+    kind = recipe.encoder.kind
+    source = f'format="flickr8k", path="{world}/data"'
+    settings = [
+        f'data=[{{{source}, split="train"}}]',
+        f'dev=[{{{source}, split="dev", first=4}}]',
+        f"store={world}/store-{kind}-{recipe.encoder.normalize}",
+        f"encoder.name={world / ('resnet.pt' if kind == 'clip_resnet' else 'vit')}",
+        f"language_model.name={world}/gpt2",
+        "mapper.layers=1",
+        "mapper.heads=2",
+        "mapper.prefix_length=3",
+        "train.images_per_step=8",
+        "train.epochs=1",
+        "train.log_steps=1",
+        "train.lr=1e-2",
+        "train.warmup_steps=0",
+        "train.threads=1",
+        "decoding.max_tokens=5",
+        "decoding.beam_size=2",
+        "decoding.stop_word=a",
+    ]
+    return load_recipe(path, [*settings, *more])
+
+
+def train(recipe: Recipe, runs: Path) -> tuple[Path, list[dict]]:
+    """The run's folder and the lines of its log; the store is made first."""
+    assert embed_recipe(recipe, Watch()) == []
+    run = RunFolder(runs / recipe.name, recipe)
+    caption_recipe(recipe, run, Watch())
+    return run.path, log_of(run.path)
+
+
+def log_of(run: Path) -> list[dict]:
+    """Lines of a run's log."""
+    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+
+
+def trained_parameters(recipe: Recipe) -> int:
+    """Trainable weights of the recipe at its real sizes, on the meta device."""
+    with torch.device("meta"):
+        lm = GPT2LMHeadModel(GPT2Config()).requires_grad_(not recipe.language_model.frozen)
+        mapper = build_mapper(recipe.mapper, EMBEDDING_DIMS[recipe.encoder.name], 768, None)
+    both = nn.ModuleList([mapper, lm])
+    return sum(p.numel() for p in both.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize(("name", "millions"), TABLE_1.items())
+def test_trainable_parameters_are_those_of_table_1(name, millions):
+    recipe = load_recipe(REPOSITORY / "recipes" / f"{name}.toml")
+    assert round(trained_parameters(recipe) / 1e6) == millions
+
+
+@pytest.mark.parametrize("path", PAPER, ids=name_of)
+def test_header_says_row_command_cost_and_scores(path):
+    header = path.read_text(encoding="utf-8").split("\nname =")[0]
+    for said in ("Command:", "Cost:", "Expected:", "Reached:", f"recipes/{name_of(path)}.toml"):
+        assert said in header
+    stated = re.search(r"([\d,]{9,})( trainable parameters| here)", header)
+    if stated:
+        assert int(stated[1].replace(",", "")) == trained_parameters(load_recipe(path))
+    assert f"runs/{load_recipe(path).name}/best" in header or path.parent.name == "figure7"
+
+
+def test_names_of_the_recipes_are_all_different():
+    assert len({load_recipe(path).name for path in PAPER}) == len(PAPER) == 18
+
+
+@pytest.mark.parametrize("path", PAPER, ids=name_of)
+def test_recipe_trains_two_steps_from_its_store(path, world, tmp_path):
+    recipe = small(path, world)
+    run, log = train(recipe, tmp_path)
+    assert [line["step"] for line in log if "loss" in line] == [1, 2]
+    assert "flickr8k CIDEr" in log[-1]
+    model = ClipCap.from_pretrained(run / "model")
+    trained = sum(p.numel() for p in model.mapper.parameters())
+    trained += 0 if recipe.language_model.frozen else sum(p.numel() for p in model.lm.parameters())
+    assert log[0]["trained_parameters"] == trained
+
+
+def test_dev_captions_from_the_store_are_those_from_photos(world, tmp_path):
+    recipe = small(PAPER[0], world)
+    run, stored = train(recipe, tmp_path)
+    captioner = Captioner.from_pretrained(run / "model", dtype=torch.float32)
+    [records] = read_dev_sources(recipe.dev)
+    written = captioner.caption([record.path for record in records])
+    captions = {r.image_id: c.text for r, c in zip(records, written, strict=True)}
+    expected = score_captions(captions, records, ("bleu",)).corpus["BLEU-1"]
+    assert stored[-1]["flickr8k BLEU-1"] == pytest.approx(expected)
+    store = EmbeddingStore(Path(recipe.store))
+    assert sum(image_id.startswith("dev-") for image_id in store.ids) == 4
+
+
+def test_dev_photos_are_not_opened_where_their_embeddings_are_stored(world, tmp_path, monkeypatch):
+    def fail(*_: object) -> None:
+        raise AssertionError("a photo was captioned")
+
+    monkeypatch.setattr(caption_stage, "evaluate_captioner", fail)
+    _, log = train(small(PAPER[0], world), tmp_path)
+    assert "flickr8k CIDEr" in log[-1]
+
+
+def test_a_rate_for_the_encoder_contradicts_a_store(world, tmp_path):
+    recipe = small(PAPER[0], world, "train.lr_encoder=1e-4")
+    with pytest.raises(InputError, match=r"lr_encoder would change the encoder"):
+        caption_recipe(recipe, RunFolder(tmp_path, recipe), Watch())
