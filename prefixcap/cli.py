@@ -11,6 +11,7 @@ import typer
 from prefixcap import (
     __version__,
     cli_caption,
+    cli_compare,
     cli_data,
     cli_demo,
     cli_doctor,
@@ -40,6 +41,7 @@ app.command()(cli_model.audit)
 app.command()(cli_train.embed)
 app.command()(cli_train.train)
 app.command()(cli_evaluate.evaluate)
+app.command()(cli_compare.compare)
 app.command()(cli_export.export)
 app.add_typer(cli_data.app, name="data")
 

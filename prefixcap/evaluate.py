@@ -2,7 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from PIL import Image
+
+from prefixcap.caption_results import listed
 from prefixcap.captioner import Captioner
 from prefixcap.config import DecodeOptions
 from prefixcap.datasets.records import CaptionRecord
@@ -36,21 +40,85 @@ def evaluate_captioner(
     Raises:
         InputError: no photo with reference captions can be read.
     """
+    captions, skipped = write_captions(captioner, records, options, on_progress)
+    return Evaluation(captions, skipped, score_captions(captions, records, metrics))
+
+
+def write_captions(
+    captioner: Captioner,
+    records: Sequence[CaptionRecord],
+    options: DecodeOptions | None,
+    on_progress: Callable[[int], None] | None = None,
+) -> tuple[dict[str, str], list[Skipped]]:
+    """Caption of each photo by image id, and the photos that cannot be read.
+
+    Args:
+        captioner: the model.
+        records: the photos.
+        options: None are those that the model was saved with.
+        on_progress: told after each batch how many photos are done.
+    """
     captions: dict[str, str] = {}
     skipped: list[Skipped] = []
     for start in range(0, len(records), BATCH):
-        batch, images = [], []
-        for record in records[start : start + BATCH]:
-            try:
-                images.append(open_rgb(photo_source(record.path)))
-                batch.append(record)
-            except UnreadableImage as error:
-                skipped.append(Skipped(record.image_id, str(error)))
+        batch, images, unread = open_photos(records[start : start + BATCH])
+        skipped += unread
         written = captioner.caption(images, options, batch_size=BATCH)
         captions |= {r.image_id: c.text for r, c in zip(batch, written, strict=True)}
         if on_progress:
             on_progress(min(start + BATCH, len(records)))
-    return Evaluation(captions, skipped, score_captions(captions, records, metrics))
+    return captions, skipped
+
+
+def open_photos(
+    records: Sequence[CaptionRecord],
+) -> tuple[list[CaptionRecord], list[Image.Image], list[Skipped]]:
+    """Records whose photo can be read, those photos, and the others with the reason."""
+    readable: list[CaptionRecord] = []
+    images: list[Image.Image] = []
+    skipped: list[Skipped] = []
+    for record in records:
+        try:
+            images.append(open_rgb(photo_source(record.path)))
+            readable.append(record)
+        except UnreadableImage as error:
+            skipped.append(Skipped(record.image_id, str(error)))
+    return readable, images, skipped
+
+
+def without_references(records: Sequence[CaptionRecord], *, allowed: bool) -> list[str]:
+    """Image ids of records without captions; [] too where all are without, as in test splits.
+
+    Raises:
+        InputError: some are without and that is not allowed.
+    """
+    bare = [record.image_id for record in records if not record.captions]
+    if len(bare) == len(records):
+        return []
+    if bare and not allowed:
+        raise InputError(
+            f"{len(bare)} of {len(records)} images have no reference captions: {listed(bare)}. "
+            "Score the others with --allow-missing"
+        )
+    return bare
+
+
+def weights_of(name: str) -> str:
+    """What `Captioner.from_pretrained` takes for `name`: of a training run, its best weights.
+
+    Raises:
+        InputError: a run that has no weights yet.
+    """
+    folder = Path(name)
+    if not (folder / "recipe.json").is_file():
+        return name
+    for weights in (folder / "best", folder / "model"):
+        if (weights / "config.json").is_file():
+            return str(weights)
+    raise InputError(
+        f"{name}: a training run without weights of a captioner, neither best nor model is there. "
+        "Let it train until it is first validated, or give a model"
+    )
 
 
 def score_captions(

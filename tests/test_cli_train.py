@@ -1,4 +1,4 @@
-"""`embed`, `train` and `evaluate` on a tiny world: exit codes, files, continuing, Ctrl-C."""
+"""`embed` and `train` on a tiny world: exit codes, files, continuing, Ctrl-C."""
 
 import json
 import os
@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from prefixcap import cli, datasets, metrics
-from prefixcap.evaluate import constant_caption
+from prefixcap import cli
 from tests.source_tree import REPOSITORY
 from tests.tiny_run import caption_recipe, distill_recipe, save_tiny_teacher, write_photos
 
@@ -70,8 +69,6 @@ def test_a_finished_run_is_not_trained_again(world, model, capsys):
         (["train", "{}/none.toml"], "none.toml"),
         (["train", "{}/c.toml", "--set", "train.lrr=1"], "lrr"),
         (["embed", "{}/c.toml"], "store"),
-        (["evaluate", "{}/no-model", "flickr8k", "{}/data"], "no-model"),
-        (["evaluate", "mini", "flickr9k", "{}/data"], "flickr9k"),
     ],
 )
 def test_wrong_input_is_one_line_and_exit_code_2(world, capsys, words, said):
@@ -79,36 +76,6 @@ def test_wrong_input_is_one_line_and_exit_code_2(world, capsys, words, said):
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert said in error
-
-
-def test_evaluate_writes_captions_and_their_scores_beside_the_floor(world, model, tmp_path, capsys):
-    data, out = str(world / "data"), tmp_path / "scores"
-    words = ["evaluate", str(model), "flickr8k", data, "--split", "dev", "--metrics", "cider"]
-    floor_from = ["--train-path", data, "--train-split", "train"]
-    assert cli.main([*words, *floor_from, "--out", str(out)]) == 0
-    records = datasets.read("flickr8k", world / "data", "dev")
-    captions = {line["image_id"]: line["caption"] for line in lines(out / "captions.jsonl")}
-    assert set(captions) == {record.image_id for record in records}
-    references = {record.image_id: record.captions for record in records}
-    floor = constant_caption(datasets.read("flickr8k", world / "data", "train"))
-    expected = [
-        metrics.score(texts, references, ("cider",)).corpus["CIDEr"]
-        for texts in (captions, dict.fromkeys(captions, floor))
-    ]
-    saved = json.loads((out / "scores.json").read_text())
-    assert [row["CIDEr"] for row in saved.values()] == pytest.approx(expected)
-    printed = capsys.readouterr().out.splitlines()
-    assert printed[0] == f"model: CIDEr {100 * expected[0]:.1f}"
-    assert printed[1].startswith(f'always "{floor}": CIDEr {100 * expected[1]:.1f}')
-
-
-def test_a_photo_that_cannot_be_read_is_skipped_and_makes_the_exit_code_1(model, tmp_path, capsys):
-    data = write_photos(tmp_path / "data")
-    broken = sorted((data / "images").iterdir())[-1]
-    broken.write_bytes(b"no photo")
-    words = ["evaluate", str(model), "flickr8k", str(data), "--split", "dev", "--metrics", "cider"]
-    assert cli.main(words) == 1
-    assert f"skipped {broken.name}: " in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -41,11 +41,10 @@ TESTED_BY = {  # modules without a test file of their own, and the one that cove
     "checkpoint": "test_train.py",
     "cli_demo": "test_demo.py",
     "cli_doctor": "test_doctor.py",
-    "cli_evaluate": "test_cli_train.py",
     "cli_model": "test_cli.py",
+    "cli_scoring": "test_cli_evaluate.py",
     "cli_source": "test_cli_data.py",
     "errors": "test_cli.py",
-    "evaluate": "test_cli_train.py",
     "run_folder": "test_train.py",
 }
 

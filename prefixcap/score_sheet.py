@@ -1,0 +1,221 @@
+"""`scores-SPLIT.json`: scores with intervals, what they belong to, and what can be compared."""
+
+import hashlib
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from prefixcap import __version__, atomic
+from prefixcap.datasets.annotations import read_json
+from prefixcap.datasets.records import CaptionRecord
+from prefixcap.errors import InputError
+from prefixcap.metrics import METRICS, JavaSettings, Scores, Statistic, diversity, interval, score
+from prefixcap.metrics import bleu as bleu_metric
+from prefixcap.metrics import meteor as meteor_metric
+from prefixcap.metrics.resampling import LEVEL, RESAMPLES, mean_of
+from prefixcap.metrics.score import TOKENIZERS
+
+FORMAT_VERSION = 1
+PACKAGES = ("numpy", "torch", "transformers", "pillow")  # that captions and scores can depend on
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How captions are scored.
+
+    Attributes:
+        metrics: of "bleu", "meteor", "rouge", "cider", "spice".
+        tokenizer: "ptb", "stanford" or "none".
+        seed: of the bootstrap.
+        java: settings of METEOR and SPICE.
+    """
+
+    metrics: Sequence[str] = METRICS
+    tokenizer: str = "ptb"
+    seed: int = 0
+    java: JavaSettings = field(default_factory=JavaSettings)
+
+
+@dataclass(frozen=True)
+class ScoreSheet:
+    """Scores of one split's captions.
+
+    Attributes:
+        facts: everything but the values of single images, as the file has it.
+        captions: image id -> caption, of the images that were scored.
+        statistics: per score, what intervals and tests resample, images in the same order.
+    """
+
+    facts: dict[str, Any]
+    captions: dict[str, str]
+    statistics: dict[str, Statistic]
+
+
+def score_sheet(
+    captions: Mapping[str, str],
+    records: Sequence[CaptionRecord],
+    scoring: Scoring = Scoring(),
+    training: Sequence[str] | None = None,
+) -> ScoreSheet:
+    """Scores of the images that have a caption and references, overall and per nocaps domain.
+
+    Args:
+        captions: image id -> caption.
+        records: of the split, with the references.
+        scoring: metrics, tokenizer, seed.
+        training: training captions, which captions are then compared with for novelty.
+
+    Raises:
+        InputError: no image has both, or an unknown metric or tokenizer.
+    """
+    scored = [record for record in records if record.captions and record.image_id in captions]
+    if not scored:
+        raise InputError("no photo of the split has both a caption and references to score it by")
+    texts = {record.image_id: captions[record.image_id] for record in scored}
+    scores = _scores(texts, scored, scoring)
+    facts = {
+        "format_version": FORMAT_VERSION,
+        **_summary(scores, scoring),
+        "interval": {"level": LEVEL, "resamples": RESAMPLES, "seed": scoring.seed},
+        "not_scored": scores.not_scored,
+        "domains": _by_domain(texts, scored, scoring),
+        "diversity": _diversity(texts, scoring.tokenizer, training),
+        "tokenizer": scores.tokenizer,
+        "references": references_digest(scored),
+        "versions": versions(),
+    }
+    return ScoreSheet(facts, texts, scores.statistics)
+
+
+def references_digest(records: Sequence[CaptionRecord]) -> str:
+    """Hash of the image ids and their references, 16 hexadecimal digits; order does not matter."""
+    digest = hashlib.blake2b(digest_size=8)
+    for record in sorted(records, key=lambda record: record.image_id):
+        digest.update(json.dumps([record.image_id, *record.captions]).encode())
+    return digest.hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Versions of prefixcap, Python and the packages that numbers can depend on."""
+    found = {"prefixcap": __version__, "python": platform.python_version()}
+    installed = {name: _version(name) for name in PACKAGES}
+    return found | {name: version for name, version in installed.items() if version}
+
+
+def write_sheet(path: Path, sheet: ScoreSheet) -> None:
+    """Write `sheet` to `path`, atomically: the facts first, then one line per image."""
+    rows = []
+    for place, (image_id, caption) in enumerate(sheet.captions.items()):
+        values = {name: float(one.per_image[place]) for name, one in sheet.statistics.items()}
+        counts = {
+            name: sheet.statistics[source].summands[place].tolist()
+            for name, source in (("bleu", "BLEU-1"), ("meteor", "METEOR"))
+            if source in sheet.statistics
+        }
+        rows.append({"image_id": image_id, "caption": caption, "scores": values, "counts": counts})
+    facts = json.dumps(sheet.facts, indent=2, ensure_ascii=False).removesuffix("\n}")
+    lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    atomic.write_text(path, f'{facts},\n  "per_image": [\n{lines}\n  ]\n}}\n')
+
+
+def read_sheet(path: Path) -> ScoreSheet:
+    """The sheet that `write_sheet` wrote.
+
+    Raises:
+        InputError: the file is missing, cut off or something else.
+    """
+    value = read_json(path)
+    if not is_sheet(value):
+        raise InputError(f"{path}: is no scores file; write one with prefixcap evaluate")
+    if value["format_version"] != FORMAT_VERSION:
+        raise InputError(
+            f"{path}: format {value['format_version']}, this release reads {FORMAT_VERSION}. "
+            "Write it again: prefixcap evaluate"
+        )
+    rows = value.pop("per_image")
+    try:
+        captions = {row["image_id"]: row["caption"] for row in rows}
+        statistics = {name: _statistic(name, rows) for name in value["scores"]}
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{path}: its values of single images are damaged ({error!r}). Write it again: "
+            "prefixcap evaluate"
+        ) from error
+    return ScoreSheet(value, captions, statistics)
+
+
+def is_sheet(value: Any) -> bool:
+    """Whether the content of a JSON file is that of a scores file."""
+    return isinstance(value, dict) and {"format_version", "scores", "per_image"} <= value.keys()
+
+
+def _statistic(name: str, rows: Sequence[dict[str, Any]]) -> Statistic:
+    """What is resampled for the score `name`: counts for BLEU and METEOR, else the values."""
+    values = np.array([row["scores"][name] for row in rows], np.float64)  # (images,)
+    if name.startswith("BLEU-"):
+        order = int(name.removeprefix("BLEU-")) - 1
+        counts = np.array([row["counts"]["bleu"] for row in rows], np.float64)
+        return Statistic(values, counts, lambda sums: bleu_metric.from_counts(sums)[..., order])
+    if name == "METEOR":
+        counts = np.array([row["counts"]["meteor"] for row in rows], np.float64)
+        return Statistic(values, counts, meteor_metric.from_counts)
+    return mean_of(values)
+
+
+def _scores(
+    captions: Mapping[str, str], records: Sequence[CaptionRecord], scoring: Scoring
+) -> Scores:
+    """Scores of the records' captions."""
+    references = {record.image_id: record.captions for record in records}
+    chosen = {image_id: captions[image_id] for image_id in references}
+    return score(chosen, references, scoring.metrics, scoring.tokenizer, scoring.java)
+
+
+def _summary(scores: Scores, scoring: Scoring) -> dict[str, Any]:
+    """Number of images, scores and their intervals."""
+    ends = {
+        name: interval(statistic, seed=scoring.seed)
+        for name, statistic in scores.statistics.items()
+    }
+    return {
+        "images": scores.images,
+        "scores": scores.corpus,
+        "intervals": {name: [end.low, end.high] for name, end in ends.items()},
+    }
+
+
+def _by_domain(
+    captions: Mapping[str, str], records: Sequence[CaptionRecord], scoring: Scoring
+) -> dict[str, Any]:
+    """Summary of each domain alone, in the order in which domains come; {} where there are none.
+
+    Each domain is scored as a set of its own, CIDEr-D's document frequencies included.
+    """
+    domains = sorted({record.domain for record in records if record.domain})
+    parts = {name: [record for record in records if record.domain == name] for name in domains}
+    return {
+        name: _summary(_scores(captions, part, scoring), scoring) for name, part in parts.items()
+    }
+
+
+def _diversity(
+    captions: Mapping[str, str], tokenizer: str, training: Sequence[str] | None
+) -> dict[str, Any]:
+    """How varied the captions are; `novel` is None where no training captions are given."""
+    split = TOKENIZERS[tokenizer]
+    known = None if training is None else split(list(training))
+    return asdict(diversity(split(list(captions.values())), known))
+
+
+def _version(package: str) -> str | None:
+    """Installed version of a package, None where it is missing."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,156 @@
+"""`prefixcap evaluate`: files, table and exit codes, for a model, a run and a captions file."""
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from prefixcap import cli, datasets, metrics
+from prefixcap.evaluate import constant_caption
+from tests.tiny_captioner import save_tiny_model
+from tests.tiny_run import write_photos
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    """Folder of a tiny model."""
+    return save_tiny_model(tmp_path_factory.mktemp("models") / "model")
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Flickr8k in small: 16 photos in train, 8 in dev."""
+    return write_photos(tmp_path / "data")
+
+
+@pytest.fixture
+def run(data: Path, tmp_path: Path):
+    """`prefixcap evaluate SOURCE` of the dev split into `tmp_path/out`; its exit code."""
+
+    def evaluate(source: Path | str, *more: str) -> int:
+        words = ["evaluate", str(source), "flickr8k", str(data), "--split", "dev"]
+        return cli.main([*words, "--out", str(tmp_path / "out"), *more])
+
+    return evaluate
+
+
+def captions_of(path: Path) -> dict[str, str]:
+    """Captions in a results file."""
+    return {one["image_id"]: one["caption"] for one in json.loads(path.read_text("utf-8"))}
+
+
+def test_model_is_scored_beside_the_constant_caption(run, model, data, tmp_path, capsys):
+    assert run(model, "--train-path", str(data), "--train-split", "train") == 0
+    printed = capsys.readouterr().out
+    records = datasets.read("flickr8k", data, "dev")
+    captions = captions_of(tmp_path / "out" / "captions-dev.json")
+    assert list(captions) == [record.image_id for record in records]
+    references = {record.image_id: record.captions for record in records}
+    saved = json.loads((tmp_path / "out" / "scores-dev.json").read_text())
+    assert saved["scores"] == metrics.score(captions, references).corpus
+    floor = constant_caption(datasets.read("flickr8k", data, "train"))
+    constant = metrics.score(dict.fromkeys(captions, floor), references).corpus
+    assert saved["constant"] == {"caption": floor, "scores": constant}
+    row = next(line.split() for line in printed.splitlines() if line.startswith("ROUGE-L"))
+    low, high = saved["intervals"]["ROUGE-L"]
+    values = (saved["scores"]["ROUGE-L"], low, high, constant["ROUGE-L"])
+    assert [word for word in row[1:] if word != "to"] == [f"{100 * one:.1f}" for one in values]
+
+
+def test_scores_file_says_what_the_numbers_belong_to(run, model, tmp_path):
+    assert run(model, "--beam", "2", "--metrics", "cider", "--bootstrap-seed", "7") == 0
+    saved = json.loads((tmp_path / "out" / "scores-dev.json").read_text())
+    assert saved["decoding"]["beam_size"] == 2
+    assert saved["interval"]["seed"] == 7
+    assert saved["source"]["fingerprint"]
+    assert (saved["dataset"], saved["split"], saved["images"]) == ("flickr8k", "dev", 8)
+    assert {"prefixcap", "torch", "numpy"} <= saved["versions"].keys()
+
+
+def test_captions_file_of_a_model_scores_as_the_model_does(run, model, tmp_path):
+    assert run(model) == 0
+    scores = json.loads((tmp_path / "out" / "scores-dev.json").read_text())
+    written = (tmp_path / "out" / "captions-dev.json").rename(tmp_path / "theirs.json")
+    assert run(written) == 0
+    again = json.loads((tmp_path / "out" / "scores-dev.json").read_text())
+    for key in ("scores", "intervals", "per_image", "references", "diversity"):
+        assert again[key] == scores[key]
+    assert again["source"] == {"kind": "captions", "name": str(written)}
+
+
+def test_a_run_is_scored_by_its_best_weights_into_its_folder(data, tmp_path):
+    folder = tmp_path / "run"
+    save_tiny_model(folder / "best")
+    (folder / "recipe.json").write_text("{}")
+    words = ["evaluate", str(folder), "flickr8k", str(data), "--split", "dev"]
+    assert cli.main(words) == 0
+    assert (folder / "scores-dev.json").is_file()
+    assert len(captions_of(folder / "captions-dev.json")) == 8
+
+
+def test_a_captions_file_that_does_not_fit_is_refused_or_counted(run, data, tmp_path, capsys):
+    names = [record.image_id for record in datasets.read("flickr8k", data, "dev")]
+    entries = [{"image_id": name, "caption": "a red photo"} for name in [*names[1:], names[1]]]
+    source = tmp_path / "c.json"
+    source.write_text(json.dumps([*entries, {"image_id": "other.jpg", "caption": "x"}]))
+    assert run(source) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert all(name in error for name in (names[0], names[1], "other.jpg"))
+    assert run(source, "--allow-missing") == 0
+    saved = json.loads((tmp_path / "out" / "scores-dev.json").read_text())
+    assert saved["images"] == 7
+    assert [saved["counts"][name] for name in ("missing", "extra", "repeated")] == [1, 1, 1]
+    said = capsys.readouterr()
+    assert "1 missing, 1 extra, 1 repeated" in said.out
+    assert f"servers would refuse captions-dev.json: 1 images have no caption: {names[0]}" in (
+        said.err
+    )
+
+
+def test_a_photo_that_cannot_be_read_is_skipped_and_makes_the_exit_code_1(
+    run, model, data, tmp_path, capsys
+):
+    broken = sorted((data / "images").iterdir())[-1]
+    broken.write_bytes(b"no photo")
+    assert run(model, "--metrics", "cider") == 1
+    assert f"skipped {broken.name}: " in capsys.readouterr().err
+    counts = json.loads((tmp_path / "out" / "scores-dev.json").read_text())["counts"]
+    assert counts["skipped"] == 1
+
+
+def test_a_split_without_references_gives_captions_for_its_server(model, tmp_path, capsys):
+    entries = [{"id": 40 + n, "file_name": f"{n}.png"} for n in range(3)]
+    for entry in entries:
+        write_png(tmp_path / "images" / entry["file_name"])
+    (tmp_path / "nocaps_test.json").write_text(json.dumps({"images": entries}))
+    words = ["evaluate", str(model), "nocaps", str(tmp_path / "nocaps_test.json")]
+    more = ["--images", str(tmp_path / "images"), "--split", "test", "--out", str(tmp_path / "out")]
+    assert cli.main([*words, *more]) == 0
+    assert "no reference captions" in capsys.readouterr().err
+    assert list(captions_of(tmp_path / "out" / "captions-test.json")) == [40, 41, 42]
+    assert not (tmp_path / "out" / "scores-test.json").exists()
+
+
+def write_png(path: Path) -> None:
+    """A grey picture."""
+    path.parent.mkdir(exist_ok=True)
+    Image.new("RGB", (32, 32), (90, 90, 90)).save(path)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["no/model", "flickr8k", "{}"], "no/model"),
+        (["mini", "flickr9k", "{}"], "flickr9k"),
+        (["mini", "flickr8k", "{}", "--metrics", "bleu,blue"], '"blue"'),
+        (["{}/Flickr8k.token.txt", "flickr8k", "{}", "--beam", "3"], "decoding options"),
+    ],
+)
+def test_wrong_input_is_one_line_and_exit_code_2(data, tmp_path, capsys, words, said):
+    arguments = ["evaluate", *(word.format(data) for word in words), "--out", str(tmp_path)]
+    assert cli.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert said in error

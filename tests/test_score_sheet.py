@@ -1,0 +1,103 @@
+"""The scores file: its numbers are those of `metrics`, and it can be read back to compare."""
+
+import json
+
+import numpy as np
+import pytest
+
+from prefixcap.errors import InputError
+from prefixcap.metrics import interval, score
+from prefixcap.score_sheet import (
+    Scoring,
+    read_sheet,
+    references_digest,
+    score_sheet,
+    write_sheet,
+)
+from tests.tiny_split import GOOD, REFERENCES, records
+
+NOVEL = ["The man rides a horse .", "nothing like it"]
+
+
+def test_scores_and_intervals_are_those_of_metrics():
+    facts = score_sheet(GOOD, records(), Scoring(seed=3)).facts
+    expected = score(GOOD, REFERENCES)
+    assert facts["scores"] == expected.corpus
+    ends = interval(expected.statistics["CIDEr"], seed=3)
+    assert facts["intervals"]["CIDEr"] == [ends.low, ends.high]
+    assert ends != interval(expected.statistics["CIDEr"], seed=0)
+    assert (facts["images"], facts["tokenizer"], facts["domains"]) == (6, "ptb", {})
+
+
+def test_each_domain_is_scored_as_a_set_of_its_own():
+    domains = score_sheet(GOOD, records(domain=True)).facts["domains"]
+    assert {name: part["images"] for name, part in domains.items()} == {
+        "in-domain": 3,
+        "out-domain": 3,
+    }
+    part = [key for key in REFERENCES if int(key) <= 3]
+    alone = score({key: GOOD[key] for key in part}, {key: REFERENCES[key] for key in part})
+    assert domains["in-domain"]["scores"] == alone.corpus
+
+
+def test_only_images_with_caption_and_references_are_scored():
+    fewer = {key: text for key, text in GOOD.items() if key != "2"}
+    sheet = score_sheet(fewer, records())
+    assert list(sheet.captions) == ["1", "3", "4", "5", "6"]
+    with pytest.raises(InputError, match="no photo"):
+        score_sheet({"77": "x"}, records())
+
+
+def test_novelty_is_told_from_the_tokens_of_training_captions():
+    captions = {**GOOD, "3": "the man rides a horse"}
+    assert score_sheet(captions, records()).facts["diversity"]["novel"] is None
+    spread = score_sheet(captions, records(), training=NOVEL).facts["diversity"]
+    assert spread["novel"] == pytest.approx(5 / 6)
+
+
+def test_a_sheet_read_back_resamples_to_the_same_intervals(tmp_path):
+    metrics = ("bleu", "rouge", "cider")
+    sheet = score_sheet(GOOD, records(), Scoring(metrics))
+    write_sheet(tmp_path / "s.json", sheet)
+    again = read_sheet(tmp_path / "s.json")
+    assert again.captions == GOOD
+    assert again.facts == json.loads(json.dumps(sheet.facts))
+    for name, statistic in sheet.statistics.items():
+        np.testing.assert_array_equal(again.statistics[name].per_image, statistic.per_image)
+        assert again.statistics[name].corpus == pytest.approx(statistic.corpus, abs=1e-15)
+        assert interval(again.statistics[name]) == interval(statistic)
+
+
+def test_per_image_values_stand_beside_their_captions(tmp_path):
+    write_sheet(tmp_path / "s.json", score_sheet(GOOD, records()))
+    rows = json.loads((tmp_path / "s.json").read_text())["per_image"]
+    ciders = score(GOOD, REFERENCES).per_image["CIDEr"]
+    assert {row["image_id"]: row["scores"]["CIDEr"] for row in rows} == ciders
+
+
+def test_references_are_told_apart_but_not_their_order():
+    digest = references_digest(records())
+    assert references_digest(records()[::-1]) == digest
+    assert references_digest(records()[1:]) != digest
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"format_version": 99}, "format 99"),
+        ({"scores": {"CIDEr": 1.0, "SPICE": 0.5}}, "damaged"),
+        ({"per_image": [{"image_id": "1"}]}, "damaged"),
+    ],
+)
+def test_a_damaged_or_newer_file_is_refused(tmp_path, change, said):
+    path = tmp_path / "s.json"
+    write_sheet(path, score_sheet(GOOD, records()))
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(InputError, match=said):
+        read_sheet(path)
+
+
+def test_a_captions_file_is_no_scores_file(tmp_path):
+    (tmp_path / "c.json").write_text('[{"image_id": 1, "caption": "x"}]')
+    with pytest.raises(InputError, match="no scores file"):
+        read_sheet(tmp_path / "c.json")
