@@ -1,5 +1,8 @@
 """The store: each image once, continued after a kill, one encoder's vectors only."""
 
+import json
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +13,7 @@ from prefixcap.config import EncoderConfig, PreprocessConfig, ResNetConfig
 from prefixcap.embeddings import EmbeddingStore, StoreItem, build_store
 from prefixcap.encoder import ImageEncoder, build_encoder
 from prefixcap.errors import InputError
+from prefixcap.images import open_rgb
 
 
 @pytest.fixture(autouse=True)
@@ -75,7 +79,7 @@ def test_a_killed_build_continues_without_a_duplicate_or_a_hole(tmp_path, items)
         EmbeddingStore(tmp_path / "store")
     encoded = []
     build_store(tmp_path / "store", encoder, items, batch_size=2, on_progress=encoded.append)
-    assert encoded == [6, 8, 9]  # the first shard of 4 was kept
+    assert encoded == [6, 8, 10]  # the first shard of 4 was kept
     ours, theirs = EmbeddingStore(tmp_path / "store"), EmbeddingStore(tmp_path / "whole")
     assert ours.ids == theirs.ids
     np.testing.assert_array_equal(ours.rows(range(9)), theirs.rows(range(9)))
@@ -100,3 +104,84 @@ def test_other_images_are_refused(tmp_path, items):
 def test_a_folder_that_is_no_store_is_refused(tmp_path):
     with pytest.raises(InputError, match="Build it: prefixcap embed"):
         EmbeddingStore(tmp_path)
+
+
+def test_each_photo_is_opened_once(tmp_path, items, monkeypatch):
+    opened = []
+    monkeypatch.setattr(embeddings, "open_rgb", lambda path: opened.append(path) or open_rgb(path))
+    build_store(tmp_path / "store", make_encoder(), items, batch_size=2)
+    assert sorted(opened) == sorted(item.path for item in items)
+
+
+def test_photos_are_decoded_while_the_encoder_works(tmp_path, items, monkeypatch):
+    encoder, opened, seen = make_encoder(), [], []
+    everything_opened = threading.Event()
+
+    def opens(path):
+        opened.append(path)
+        if len(opened) == 4:
+            everything_opened.set()
+        return open_rgb(path)
+
+    forward = encoder.forward
+
+    def waits(batch):
+        seen.append(everything_opened.wait(timeout=20))
+        return forward(batch)
+
+    monkeypatch.setattr(embeddings, "open_rgb", opens)
+    monkeypatch.setattr(encoder, "forward", waits)
+    build_store(tmp_path / "store", encoder, items[:4], batch_size=1)
+    assert seen[0]  # the first of four batches was still being encoded
+
+
+def test_unreadable_photos_come_back_from_a_finished_store_too(tmp_path, items):
+    encoder = make_encoder()
+    first = build_store(tmp_path / "store", encoder, items)
+    again = build_store(tmp_path / "store", encoder, items)
+    assert first == again
+    assert len(first) == 1
+    assert first[0].reason
+
+
+def test_a_shard_without_any_readable_photo_does_no_harm(tmp_path, items):
+    broken = []
+    for number in range(5):
+        path = tmp_path / f"broken{number}.png"
+        path.write_bytes(b"no photo")
+        broken.append(StoreItem(f"broken {number}", path))
+    skipped = build_store(tmp_path / "store", make_encoder(), [*broken, *items[:2]])
+    store = EmbeddingStore(tmp_path / "store")
+    assert [photo.key for photo in skipped] == [item.image_id for item in broken]
+    assert store.ids == ["image 0", "image 1"]
+    assert store.rows([1, 0]).shape == (2, *store.rows([0]).shape[1:])
+    with pytest.raises(IndexError):
+        store.rows([0, -1])
+
+
+def test_a_store_of_an_earlier_release_is_read_and_continued(tmp_path, items):
+    encoder, folder = make_encoder(), tmp_path / "store"
+    readable = [item for item in items if item.image_id != "image 3"]
+    build_store(folder, encoder, readable)
+    expected = EmbeddingStore(folder).rows(range(9))
+    plan = json.loads((folder / "plan.json").read_text())
+    plan |= {"ids": [item.image_id for item in items], "skipped": {"image 3": "is damaged"}}
+    (folder / "plan.json").write_text(json.dumps(plan))
+    index = json.loads((folder / "index.json").read_text())
+    del index["shard_sizes"]
+    (folder / "index.json").write_text(json.dumps(index | {"shard_rows": 4}))
+    for file in folder.glob("skipped-*"):
+        file.unlink()
+    np.testing.assert_array_equal(EmbeddingStore(folder).rows(range(9)), expected)
+    for name in ("index.json", "ids-00002.json", "embeddings-00002.npy"):
+        (folder / name).unlink()
+    assert [photo.key for photo in build_store(folder, encoder, items)] == ["image 3"]
+    np.testing.assert_array_equal(EmbeddingStore(folder).rows(range(9)), expected)
+
+
+def test_a_vector_that_is_not_finite_is_refused(tmp_path, items, monkeypatch):
+    encoder = make_encoder()
+    forward = encoder.forward
+    monkeypatch.setattr(encoder, "forward", lambda batch: forward(batch) * 1e9)
+    with pytest.raises(InputError, match="vector of image 0 is not finite"):
+        build_store(tmp_path / "store", encoder, items)
