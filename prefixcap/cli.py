@@ -19,6 +19,7 @@ from prefixcap import (
     cli_export,
     cli_model,
     cli_train,
+    cli_tune,
 )
 from prefixcap.cli_progress import Stopped
 from prefixcap.errors import InputError
@@ -42,6 +43,7 @@ app.command()(cli_train.embed)
 app.command()(cli_train.train)
 app.command()(cli_evaluate.evaluate)
 app.command()(cli_compare.compare)
+app.command()(cli_tune.tune)
 app.command()(cli_export.export)
 app.add_typer(cli_data.app, name="data")
 

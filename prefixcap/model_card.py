@@ -25,7 +25,7 @@ def model_card(
         "## Parts",
         _parts(config),
         "## Decoding it was tuned with",
-        _decoding(config.decoding),
+        decoding_lines(config.decoding),
         "## Use",
         f"```\nprefixcap caption --model {name} photo.jpg\n```",
     ]
@@ -61,7 +61,7 @@ def _language_model(lm: LanguageModelConfig) -> str:
     return f"{origin}, {'frozen' if lm.frozen else 'trained'}"
 
 
-def _decoding(options: DecodeOptions) -> str:
+def decoding_lines(options: DecodeOptions) -> str:
     """The settings that differ from the defaults, after the method."""
     changed = options.model_dump(exclude_defaults=True)
     rows = [f"- method: {options.resolved_method}"]
