@@ -1,6 +1,7 @@
 """Captioner: pictures in, captions out; the object that users hold."""
 
 import hashlib
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -166,7 +167,14 @@ class Captioner:
         """Captions of this model's own encoder's embeddings (B, D) or (B, N, D)."""
         options = options or self.model.config.decoding
         stop_ids, forced_ids = self.stop_ids(options), self._forced_ids(options)
-        found = decode(self.model, embeddings, options, stop_ids=stop_ids, forced_ids=forced_ids)
+        found = decode(
+            self.model,
+            embeddings,
+            options,
+            stop_ids=stop_ids,
+            forced_ids=forced_ids,
+            image_seeds=[zlib.crc32(photo.tobytes()) for photo in levels],
+        )
         paths = paths or [None] * len(embeddings)
         return [
             [self._caption(hypothesis, path) for hypothesis in hypotheses]

@@ -22,6 +22,9 @@ GREEDY = DecodeOptions(max_tokens=8)
 BEAM = DecodeOptions(max_tokens=8, beam_size=4, captions_per_image=3)
 
 
+SAMPLE = DecodeOptions(max_tokens=8, method="sample", seed=3)
+
+
 @pytest.fixture(scope="module")
 def captioner(tmp_path_factory) -> Captioner:
     folder = save_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
@@ -61,6 +64,14 @@ def test_captions_do_not_depend_on_the_batch_size(captioner, photos, options):
         together = captioner.captions(photos, options, batch_size=size)
         for one, other in zip(alone, together, strict=True):
             assert all(close(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_samples_depend_on_photo_and_seed_but_not_on_the_batch(captioner, photos):
+    together = captioner.caption(photos, SAMPLE)
+    alone = [captioner.caption(photo, SAMPLE) for photo in photos]
+    assert [c.token_ids for c in together] == [c.token_ids for c in alone]
+    other = captioner.caption(photos, SAMPLE.model_copy(update={"seed": 4}))
+    assert [c.token_ids for c in together] != [c.token_ids for c in other]
 
 
 def test_every_source_of_one_photo_gives_one_caption(captioner, photos):
