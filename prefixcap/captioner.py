@@ -156,15 +156,21 @@ class Captioner:
         paths: Sequence[str | None] | None = None,
     ) -> list[list[Caption]]:
         """Captions of photos that `preprocess.resized` has made (B, S, S, 3) uint8."""
-        return self.captions_of_embeddings(self._embed_levels(levels), options, paths)
+        seeds = [zlib.crc32(photo.tobytes()) for photo in levels]
+        return self.captions_of_embeddings(self._embed_levels(levels), options, paths, seeds)
 
     def captions_of_embeddings(
         self,
         embeddings: Tensor,
         options: DecodeOptions | None = None,
         paths: Sequence[str | None] | None = None,
+        image_seeds: Sequence[int] | None = None,
     ) -> list[list[Caption]]:
-        """Captions of this model's own encoder's embeddings (B, D) or (B, N, D)."""
+        """Captions of this model's own encoder's embeddings (B, D) or (B, N, D).
+
+        Samples depend on `image_seeds` beside the seed of the options; without them every image
+        sees the same random numbers.
+        """
         options = options or self.model.config.decoding
         stop_ids, forced_ids = self.stop_ids(options), self._forced_ids(options)
         found = decode(
@@ -173,7 +179,7 @@ class Captioner:
             options,
             stop_ids=stop_ids,
             forced_ids=forced_ids,
-            image_seeds=[zlib.crc32(photo.tobytes()) for photo in levels],
+            image_seeds=image_seeds,
         )
         paths = paths or [None] * len(embeddings)
         return [
