@@ -1,0 +1,229 @@
+"""Seconds and memory of a training step beside the original's: GPT-2 small at its real size.
+
+    OMP_NUM_THREADS=1 python benchmarks/training.py [--device cuda] [--rounds 3] [--quick]
+
+Random weights, embeddings of 512, a prefix of 10; a step has 40 captions, five of each of 8 images,
+of 11.4 tokens in the mean. Each round runs every variant once, beside the others, so that a busy
+machine slows each alike; ratios are medians over rounds. On a CPU the clock counts this process's
+CPU seconds, on a GPU wall-clock seconds.
+"""
+
+import argparse
+import copy
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+from training_baseline import PADDED, OriginalStep
+
+from prefixcap.config import EncoderConfig, LanguageModelConfig, MapperConfig, ModelConfig
+from prefixcap.model import CaptionBatch, ClipCap
+from prefixcap.optim import build_optimizer
+from prefixcap.recipe import TrainConfig
+from prefixcap.tokenizer import IGNORED, train_bpe
+
+IMAGES, CAPTIONS = 8, 5
+MEAN_TOKENS, DEVIATION = 11.4, 2.4  # of COCO's captions in GPT-2's tokens
+COCO_STEPS = 10 * 113_287 // IMAGES  # the paper's COCO recipe: ten epochs of Karpathy's train
+PRODUCT = 1536  # side of the matrix product that the ceiling is taken from
+BASELINE = "original, fp32"
+VARIANTS = {  # name: (precision, captions of an image share its prefix)
+    "fp32, a row per caption": (torch.float32, False),
+    "fp32, shared prefix": (torch.float32, True),
+    "bf16, a row per caption": (torch.bfloat16, False),
+    "bf16, shared prefix": (torch.bfloat16, True),
+}
+SETTINGS = {"frozen": ("transformer", False), "tuned": ("mlp", True)}
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Sizes of what is trained."""
+
+    embedding_dim: int
+    mapper_layers: int
+    lm: dict[str, int]
+
+
+GPT2_SMALL = {"width": 768, "layers": 12, "heads": 12, "positions": 1024, "vocabulary": 50257}
+TINY = {"width": 32, "layers": 2, "heads": 4, "positions": 64, "vocabulary": 300}
+REAL, QUICK = Sizes(512, 8, GPT2_SMALL), Sizes(24, 2, TINY)
+
+
+def main() -> None:
+    """Measure, and print one table for each setting."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS))
+    parser.add_argument("--quick", action="store_true", help="tiny sizes: does it run at all")
+    parser.add_argument("--memory", nargs=2, help=argparse.SUPPRESS)  # a child: setting, variant
+    arguments = parser.parse_args()
+    if arguments.memory:
+        print(peak_mib(*arguments.memory, arguments))
+        return
+    print(
+        f"{date.today()}, {platform.machine()}, torch {torch.__version__}, "
+        f"{torch.get_num_threads()} threads, {arguments.device}\n"
+    )
+    for setting in arguments.settings:
+        print_table(setting, arguments)
+
+
+def print_table(setting: str, arguments: argparse.Namespace) -> None:
+    """Print seconds, ratio to the original and peak memory of every variant of a setting."""
+    model, batch = model_of(setting, arguments), batch_of(arguments)
+    print(f"{setting}: relative gradient error {gradient_error(model, batch):.1e} in fp32")
+    steps = {name: step_of(setting, name, model, batch) for name in (BASELINE, *VARIANTS)}
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(arguments.rounds + 1):  # the first round warms up
+        for name, step in steps.items():
+            seconds[name].append(seconds_of(step, arguments.device))
+    print(f"\n| {setting} | s/step | ratio | of ceiling | peak MiB | COCO, 10 epochs |")
+    print("|---|---|---|---|---|---|")
+    baseline = seconds[BASELINE][1:]
+    for name, values in seconds.items():
+        median = statistics.median(values[1:])
+        ratio = statistics.median(b / v for b, v in zip(baseline, values[1:], strict=True))
+        ceiling = ceiling_seconds(steps[name], precision_of(name), arguments.device)
+        print(
+            f"| {name} | {median:.3f} | {ratio:.1f} | {ceiling / median:.0%} | "
+            f"{measured_peak(setting, name, arguments)} | {median * COCO_STEPS / 3600:.1f} h |"
+        )
+    print(flush=True)
+
+
+def model_of(setting: str, arguments: argparse.Namespace) -> ClipCap:
+    """Captioner of the setting, the same random weights every time."""
+    sizes = QUICK if arguments.quick else REAL
+    kind, tuned = SETTINGS[setting]
+    torch.manual_seed(0)
+    config = ModelConfig(
+        encoder=EncoderConfig(kind="clip", name="openai/clip-vit-base-patch32"),
+        embedding_dim=sizes.embedding_dim,
+        mapper=MapperConfig(kind=kind, layers=sizes.mapper_layers),
+        language_model=LanguageModelConfig(frozen=not tuned, **sizes.lm),
+    )
+    return ClipCap.build(config, train_bpe(["a"], 257)).to(arguments.device)
+
+
+def batch_of(arguments: argparse.Namespace) -> CaptionBatch:
+    """Forty captions of COCO-like lengths, no token of id 0."""
+    sizes = QUICK if arguments.quick else REAL
+    generator = torch.Generator().manual_seed(0)
+    count = IMAGES * CAPTIONS
+    lengths = MEAN_TOKENS + DEVIATION * torch.randn(count, generator=generator)
+    lengths = (lengths - lengths.mean() + MEAN_TOKENS).round().clamp(6, PADDED).long()
+    vocabulary = sizes.lm["vocabulary"]
+    ids = torch.randint(1, vocabulary, (count, int(lengths.max())), generator=generator)
+    ids[torch.arange(ids.shape[1]) >= lengths[:, None]] = IGNORED
+    embeddings = torch.randn(IMAGES, sizes.embedding_dim, generator=generator)
+    rows = torch.arange(IMAGES).repeat_interleave(CAPTIONS)
+    device = arguments.device
+    return CaptionBatch(embeddings.to(device), ids.to(device), rows.to(device))
+
+
+def step_of(setting: str, name: str, model: ClipCap, batch: CaptionBatch) -> Callable[[], object]:
+    """One whole training step of a variant on a copy of the model."""
+    model = copy.deepcopy(model).train()
+    if name == BASELINE:
+        step = OriginalStep(model.mapper, model.lm, SETTINGS[setting][1], PADDED)
+        return lambda: step(*as_original(batch))
+    precision, shared = VARIANTS[name]
+    optimizer = build_optimizer(model, TrainConfig())
+
+    def ours() -> None:
+        kind = batch.ids.device.type
+        with torch.autocast(kind, torch.bfloat16, enabled=precision == torch.bfloat16):
+            loss, count = model.loss(batch, shared=shared)
+        (loss / count).backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return ours
+
+
+def as_original(batch: CaptionBatch) -> tuple[Tensor, Tensor]:
+    """The batch with one embedding a caption, (M, D), and ids (M, T) padded with 0."""
+    return batch.embeddings[batch.image_rows], batch.ids.clamp(min=0)
+
+
+def gradient_error(model: ClipCap, batch: CaptionBatch) -> float:
+    """Largest difference of the mapper's gradients to the original's, by their largest value."""
+    original, ours = copy.deepcopy(model), copy.deepcopy(model)
+    OriginalStep(original.mapper, original.lm, True, PADDED).gradients(*as_original(batch))
+    loss, count = ours.loss(batch)
+    (loss / count).backward()
+    pairs = zip(original.mapper.parameters(), ours.mapper.parameters(), strict=True)
+    grads = [(a.grad, b.grad) for a, b in pairs]
+    scale = max(float(a.abs().max()) for a, _ in grads)
+    return max(float((a - b).abs().max()) for a, b in grads) / scale
+
+
+def precision_of(name: str) -> torch.dtype:
+    """Type that a variant's products are computed in."""
+    return VARIANTS[name][0] if name in VARIANTS else torch.float32
+
+
+def ceiling_seconds(step: Callable[[], object], dtype: torch.dtype, device: str) -> float:
+    """Seconds that the step's matrix products alone would take at the device's best rate."""
+    with FlopCounterMode(display=False) as counter:
+        step()
+    a, b = (torch.randn(PRODUCT, PRODUCT, device=device).to(dtype) for _ in range(2))
+    best = min(seconds_of(lambda: a @ b, device) for _ in range(5))
+    return counter.get_total_flops() * best / (2 * PRODUCT**3)
+
+
+def measured_peak(setting: str, name: str, arguments: argparse.Namespace) -> str:
+    """Peak memory in MiB of a process that only takes two steps of this variant.
+
+    With --quick only the baseline's, since starting such a process takes longer than its steps.
+    """
+    if arguments.quick and name != BASELINE:
+        return "-"
+    command = [sys.executable, __file__, "--device", arguments.device, "--memory", setting, name]
+    command += ["--quick"] if arguments.quick else []
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def peak_mib(setting: str, name: str, arguments: argparse.Namespace) -> int:
+    """Peak memory of two steps, MiB: resident beyond what the imports take, or the GPU's."""
+    before = resident_mib()
+    step = step_of(setting, name, model_of(setting, arguments), batch_of(arguments))
+    for _ in range(2):
+        step()
+    if arguments.device != "cpu":
+        return torch.cuda.max_memory_allocated() >> 20
+    return resident_mib() - before
+
+
+def resident_mib() -> int:
+    """Peak resident memory of this process so far, MiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB, bytes on macOS
+    return peak >> (20 if sys.platform == "darwin" else 10)
+
+
+def seconds_of(run: Callable[[], object], device: str) -> float:
+    """CPU seconds of a call, or wall-clock seconds on a GPU until it has finished."""
+    on_cpu = device == "cpu"
+    clock = time.process_time if on_cpu else time.perf_counter
+    if not on_cpu:
+        torch.cuda.synchronize()
+    start = clock()
+    run()
+    if not on_cpu:
+        torch.cuda.synchronize()
+    return clock() - start
+
+
+if __name__ == "__main__":
+    main()

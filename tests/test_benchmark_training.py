@@ -1,0 +1,22 @@
+"""benchmarks/training.py runs, and its baseline learns what our step learns."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
+
+
+def test_both_settings_run_at_a_tiny_size_and_gradients_are_the_original_s():
+    command = [sys.executable, str(BENCHMARKS / "training.py"), "--quick", "--rounds", "1"]
+    done = subprocess.run(
+        command, cwd=BENCHMARKS.parent, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    errors = re.findall(r"(frozen|tuned): relative gradient error (\S+)", done.stdout)
+    assert [name for name, _ in errors] == ["frozen", "tuned"]
+    assert all(float(error) < 2e-6 for _, error in errors)
+    assert done.stdout.count("| original, fp32 |") == 2
+    assert done.stdout.count("| bf16, shared prefix |") == 2
+    assert re.search(r"\| original, fp32 \| [\d.]+ \| 1\.0 \| \d+% \| \d+ \|", done.stdout)
