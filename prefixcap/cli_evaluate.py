@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from prefixcap import cli_decoding as decoding
-from prefixcap.cli_scoring import Metrics, Tokenizer, metric_names
+from prefixcap.cli_scoring import Metrics, Precision, Tokenizer, load_captioner, metric_names
 from prefixcap.cli_source import Images, Name, Split, Where
 from prefixcap.cli_tables import show_table
 from prefixcap.cli_watch import Watcher
@@ -59,6 +59,7 @@ def evaluate(
     ] = None,
     train_split: Annotated[str | None, typer.Option(help="Their split.")] = None,
     bootstrap_seed: Annotated[int, typer.Option(min=0, help="Of the intervals.")] = 0,
+    precision: Precision = "fp32",
     beam: decoding.Beam = None,
     length_penalty: decoding.LengthPenalty = None,
     min_tokens: decoding.MinTokens = None,
@@ -66,10 +67,9 @@ def evaluate(
     sample: decoding.Sample = False,
     seed: decoding.Seed = None,
 ) -> None:
-    """Caption a split, or take captions from a file, and score them with 95 % intervals.
+    """Score a split's captions, a model's or a file's; exit code 1 where a photo was skipped.
 
-    Writes captions-SPLIT.json, which evaluation servers take, and scores-SPLIT.json. The exit code
-    is 1 where a photo was skipped.
+    Writes captions-SPLIT.json, which evaluation servers take, and scores-SPLIT.json.
     """
     from prefixcap import datasets
     from prefixcap.caption_results import refuse_repeated_records
@@ -89,7 +89,7 @@ def evaluate(
     refuse_repeated_records(records)
     bare = without_references(records, allowed=allow_missing)
     train = datasets.read(name, train_path, train_split) if train_path else None
-    written = _captions(model, records, wishes, allow_missing)
+    written = _captions(model, precision, records, wishes, allow_missing)
     written.counts["without_references"] = len(bare)
     files = _Files(_out_folder(out, model), split or "all", model)
     _write_captions(files, written, records)
@@ -125,15 +125,16 @@ def _out_folder(out: Path | None, model: str) -> Path:
 
 def _captions(
     source: str,
+    precision: Precision,
     records: Sequence["CaptionRecord"],
     wishes: decoding.DecodingWishes,
     allow_missing: bool,
 ) -> Written:
-    """Captions of a file, or those that a model writes."""
+    """Captions of a file, or those that a model writes in a precision."""
     from prefixcap.caption_results import match_captions, read_results
 
     if not Path(source).is_file():
-        return _captions_of_model(source, records, wishes)
+        return _captions_of_model(source, precision, records, wishes)
     if wishes != decoding.DecodingWishes():
         raise InputError(f"{source}: its captions are written; leave the decoding options away")
     matched = match_captions(read_results(Path(source)), records)
@@ -144,13 +145,15 @@ def _captions(
 
 
 def _captions_of_model(
-    source: str, records: Sequence["CaptionRecord"], wishes: decoding.DecodingWishes
+    source: str,
+    precision: Precision,
+    records: Sequence["CaptionRecord"],
+    wishes: decoding.DecodingWishes,
 ) -> Written:
     """What a model writes of the photos."""
-    from prefixcap.captioner import Captioner
     from prefixcap.evaluate import weights_of, write_captions
 
-    captioner = Captioner.from_pretrained(weights_of(source))
+    captioner = load_captioner(weights_of(source), precision)
     options = wishes.options(captioner.model.config.decoding)
     captioner.check(options)
     with Watcher() as watcher:
@@ -165,7 +168,7 @@ def _captions_of_model(
             "kind": "model",
             "name": source,
             "fingerprint": captioner.fingerprint(),
-            "precision": str(next(captioner.model.mapper.parameters()).dtype).split(".")[-1],
+            "precision": precision,
             "device": captioner.device.type,
         },
         "decoding": options.model_dump(mode="json"),

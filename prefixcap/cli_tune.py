@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from prefixcap.cli_scoring import Precision, load_captioner
 from prefixcap.cli_source import Images, Name, Split, Where
 from prefixcap.cli_tables import show_table
 from prefixcap.cli_watch import Watcher
@@ -27,6 +28,7 @@ def tune(
         str, typer.Option(help="Length penalties to try with beams.")
     ] = "0.7,1.0,1.3",
     min_tokens: Annotated[str, typer.Option(help="Shortest captions to try.")] = "0,8",
+    precision: Precision = "fp32",
     even_on_test: Annotated[
         bool, typer.Option("--even-on-test", help="Allow a split that is named test.")
     ] = False,
@@ -40,7 +42,6 @@ def tune(
     """
     from prefixcap import datasets
     from prefixcap.caption_results import refuse_repeated_records
-    from prefixcap.captioner import Captioner
     from prefixcap.evaluate import weights_of
     from prefixcap.tuning import Grid, refuse_test_split
     from prefixcap.tuning import tune as search
@@ -60,12 +61,12 @@ def tune(
     refuse_repeated_records(records)
     if not even_on_test:
         refuse_test_split(split, records)
-    captioner = Captioner.from_pretrained(str(folder) if folder.is_dir() else model)
+    captioner = load_captioner(str(folder) if folder.is_dir() else model, precision)
     with Watcher() as watcher:
         found = search(captioner, records, grid, watcher.show)
     _show(found)
     if not no_store:
-        _store(folder, found, {"dataset": name, "split": split})
+        _store(folder, found, {"dataset": name, "split": split, "precision": precision})
     for photo in found.skipped:
         typer.echo(f"skipped {photo.key}: {photo.reason}", err=True)
     if found.skipped:

@@ -4,9 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from prefixcap import cli, datasets, metrics
+from prefixcap.captioner import Captioner
 from prefixcap.evaluate import constant_caption
 from tests.tiny_captioner import save_tiny_model
 from tests.tiny_run import write_photos
@@ -64,8 +66,23 @@ def test_scores_file_says_what_the_numbers_belong_to(run, model, tmp_path):
     assert saved["decoding"]["beam_size"] == 2
     assert saved["interval"]["seed"] == 7
     assert saved["source"]["fingerprint"]
+    assert saved["source"]["precision"] == "fp32"
     assert (saved["dataset"], saved["split"], saved["images"]) == ("flickr8k", "dev", 8)
     assert {"prefixcap", "torch", "numpy"} <= saved["versions"].keys()
+
+
+def test_the_model_computes_in_the_precision_that_is_said(run, model, tmp_path, monkeypatch):
+    seen = []
+    check = Captioner.check
+    monkeypatch.setattr(
+        Captioner, "check", lambda self, options: (seen.append(self), check(self, options))
+    )
+    for precision in ("fp32", "bf16"):
+        assert run(model, "--metrics", "cider", "--precision", precision) == 0
+        saved = json.loads((tmp_path / "out" / "scores-dev.json").read_text())
+        assert saved["source"]["precision"] == precision
+    dtypes = [next(one.model.mapper.parameters()).dtype for one in seen]
+    assert dtypes == [torch.float32, torch.bfloat16]
 
 
 def test_captions_file_of_a_model_scores_as_the_model_does(run, model, tmp_path):
