@@ -19,7 +19,14 @@ Settings = Annotated[
 ]
 
 
-def embed(recipe: RecipeFile, settings: Settings = None) -> None:
+def embed(
+    recipe: RecipeFile,
+    settings: Settings = None,
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", help="Take over clip-retrieval's folder or an original pickle."),
+    ] = None,
+) -> None:
     """Encode the photos of a recipe once, into its embedding store.
 
     The exit code is 1 where a photo could not be read.
@@ -29,7 +36,7 @@ def embed(recipe: RecipeFile, settings: Settings = None) -> None:
 
     loaded = load_recipe(recipe, settings)
     with Watcher() as watcher:
-        skipped = embed_recipe(loaded, _watch(watcher))
+        skipped = embed_recipe(loaded, _watch(watcher), source)
     for photo in skipped:
         typer.echo(f"skipped {photo.key}: {photo.reason}", err=True)
     typer.echo(f"{loaded.store}: whole, {len(skipped)} photos skipped")

@@ -121,7 +121,7 @@ def build_store(
             gives a vector that is not finite.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    left_out = _plan(folder, encoder, items)
+    left_out = begin_store(folder, encoder, items)
     items = [item for item in items if item.image_id not in left_out]
     starts = range(0, len(items), SHARD_ROWS)
     for number, start in enumerate(starts):
@@ -129,7 +129,7 @@ def build_store(
             continue
         part = items[start : start + SHARD_ROWS]
         report = _from(start, on_progress)
-        _write_shard(folder, number, *_encoded(encoder, part, batch_size, report))
+        write_shard(folder, number, *_encoded(encoder, part, batch_size, report))
     return [Skipped(*pair) for pair in left_out.items()] + finish_store(
         folder, len(starts), encoder
     )
@@ -154,7 +154,7 @@ def finish_store(folder: Path, shards: int, encoder: ImageEncoder) -> list[Skipp
     return skipped
 
 
-def _plan(folder: Path, encoder: ImageEncoder, items: Sequence[StoreItem]) -> dict[str, str]:
+def begin_store(folder: Path, encoder: ImageEncoder, items: Sequence[StoreItem]) -> dict[str, str]:
     """Keep in the folder what it is built for, so that a resume agrees.
 
     Returns the reason by id of the images that an earlier release found unreadable before it began;
@@ -172,7 +172,7 @@ def _plan(folder: Path, encoder: ImageEncoder, items: Sequence[StoreItem]) -> di
     return kept.get("skipped", {})
 
 
-def _write_shard(
+def write_shard(
     folder: Path, number: int, rows: dict[str, np.ndarray], skipped: dict[str, str]
 ) -> None:
     """Write one shard: vectors by image id; the ids come last and say that it is whole."""

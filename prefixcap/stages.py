@@ -17,6 +17,7 @@ from prefixcap.distill import Distiller
 from prefixcap.embeddings import EmbeddingStore, StoreItem, build_store
 from prefixcap.encoder import ImageEncoder, build_encoder, load_encoder
 from prefixcap.errors import InputError
+from prefixcap.foreign_embeddings import import_store
 from prefixcap.images import Skipped
 from prefixcap.recipe import Recipe, expand
 from prefixcap.run_folder import RunFolder
@@ -35,8 +36,10 @@ class Watch:
     step: Callable[[Progress], None] | None = None
 
 
-def embed_recipe(recipe: Recipe, watch: Watch) -> list[Skipped]:
+def embed_recipe(recipe: Recipe, watch: Watch, source: Path | None = None) -> list[Skipped]:
     """Build the recipe's embedding store: its encoder's, or its teacher's where it distils.
+
+    `source` holds vectors that another program made with the same encoder; they are taken over.
 
     Dev photos are stored too where dev captions will be made from embeddings.
 
@@ -50,6 +53,8 @@ def embed_recipe(recipe: Recipe, watch: Watch) -> list[Skipped]:
     if recipe.dev and recipe.stage == "caption":
         records += [record for part in read_dev_sources(recipe.dev) for record in part]
     items = [StoreItem(record.image_id, record.path) for record in records]
+    if source is not None:
+        return import_store(expand(recipe.store), source, encoder, items)
     report = (lambda done: watch.photos(done, len(items))) if watch.photos else None
     return build_store(expand(recipe.store), encoder, items, on_progress=report)
 
