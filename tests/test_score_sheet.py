@@ -29,15 +29,27 @@ def test_scores_and_intervals_are_those_of_metrics():
     assert (facts["images"], facts["tokenizer"], facts["domains"]) == (6, "ptb", {})
 
 
-def test_each_domain_is_scored_as_a_set_of_its_own():
-    domains = score_sheet(GOOD, records(domain=True)).facts["domains"]
+def test_domains_share_the_frequencies_of_the_whole_split():
+    facts = score_sheet(GOOD, records(domain=True)).facts
+    domains = facts["domains"]
     assert {name: part["images"] for name, part in domains.items()} == {
         "in-domain": 3,
         "out-domain": 3,
     }
+    ciders = score(GOOD, REFERENCES).per_image["CIDEr"]
+    inside = np.mean([ciders[key] for key in ("1", "2", "3")])
+    assert domains["in-domain"]["scores"]["CIDEr"] == pytest.approx(inside, abs=1e-12)
+    parts = [part["scores"]["CIDEr"] for part in domains.values()]
+    assert facts["scores"]["CIDEr"] == pytest.approx(np.mean(parts), abs=1e-12)
+
+
+def test_bleu_of_a_domain_is_that_of_its_images_alone():
+    domains = score_sheet(GOOD, records(domain=True)).facts["domains"]
     part = [key for key in REFERENCES if int(key) <= 3]
     alone = score({key: GOOD[key] for key in part}, {key: REFERENCES[key] for key in part})
-    assert domains["in-domain"]["scores"] == alone.corpus
+    for order in range(1, 5):
+        name = f"BLEU-{order}"
+        assert domains["in-domain"]["scores"][name] == pytest.approx(alone.corpus[name], abs=1e-12)
 
 
 def test_only_images_with_caption_and_references_are_scored():
