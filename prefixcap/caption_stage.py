@@ -163,8 +163,13 @@ def _encoder(recipe: Recipe, earlier: ClipCap | None) -> ImageEncoder:
     if not recipe.encoder.stored:
         name = str(expand(recipe.encoder.name))
         return load_encoder(recipe.encoder.model_copy(update={"name": name}))
-    if earlier is not None and earlier.encoder is not None and not recipe.encoder_from:
+    if earlier is not None and recipe.start_from and not recipe.encoder_from:
         return earlier.encoder
+    if recipe.stage == "caption" and not recipe.encoder_from and recipe.train.lr_encoder is None:
+        raise InputError(
+            f"recipe {recipe.name}: its encoder would stay random; name a distillation in "
+            "encoder_from, a model in start_from, or train it with train.lr_encoder"
+        )
     encoder = build_encoder(recipe.encoder)
     start_from(encoder, recipe.encoder_from)
     return encoder

@@ -112,6 +112,13 @@ def test_other_sizes_are_refused(world):
         run_caption(recipe, RunFolder(world / "runs/other", recipe), Watch())
 
 
+def test_an_encoder_that_would_stay_random_is_refused(world):
+    text = caption_recipe(world / "data").replace("lr_encoder = 1e-3", "")
+    recipe = recipe_from(world, "r.toml", text, "name=random")
+    with pytest.raises(InputError, match="its encoder would stay random"):
+        run_caption(recipe, RunFolder(world / "runs/random", recipe), Watch())
+
+
 def test_missing_distillation_names_the_command(world):
     text = caption_recipe(world / "data", f'encoder_from = "{world}/runs/absent"')
     recipe = recipe_from(world, "m.toml", text, "name=missing")
