@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ from prefixcap.encoder import ImageEncoder, build_encoder, load_encoder
 from prefixcap.errors import InputError
 from prefixcap.evaluate import evaluate_captioner, score_captions
 from prefixcap.metrics import Scores
-from prefixcap.model import CaptionBatch, ClipCap
+from prefixcap.model import ClipCap
 from prefixcap.recipe import Recipe, TrainConfig, expand
 from prefixcap.run_folder import RunFolder
 from prefixcap.stages import Watch, count_trained, load_photos, prepare, start_from
@@ -56,7 +57,7 @@ class CaptionTask(nn.Module):
                 embeddings = self.model.encoder(batch.pixels)
         if self.config.noise:
             embeddings = embeddings + self.config.noise * torch.randn_like(embeddings)
-        captions = CaptionBatch(embeddings, batch.captions.ids, batch.captions.image_rows)
+        captions = replace(batch.captions, embeddings=embeddings)
         loss, count = self.model.loss(captions, label_smoothing=self.config.label_smoothing)
         return loss, count, {"tokens": count}
 
@@ -203,7 +204,7 @@ def _image_source(
     if recipe.store:
         store = EmbeddingStore(expand(recipe.store))
         store.check_encoder(encoder)
-        source = StoreSource(store, records)
+        source = StoreSource(store, records, recipe.views.stored)
         return source, source.rows >= 0
     photos = load_photos(records, recipe, run, watch)
     return PixelSource(photos, recipe.views, encoder.config.preprocess), photos.readable

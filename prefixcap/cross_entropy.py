@@ -1,5 +1,6 @@
 """Cross-entropy of a linear layer's outputs, without ever holding all of them."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -9,13 +10,34 @@ from torch.autograd.function import once_differentiable
 ROWS_AT_ONCE = 256  # rows of logits in memory: 256 x 50,257 float32 are 51 MB
 
 
+@dataclass(frozen=True)
+class Targets:
+    """What N rows of logits should predict.
+
+    Attributes:
+        ids: (N,) int64, all in 0..V-1.
+        weights: (N,) float32, what each row's cross-entropy is multiplied by; may be negative, and
+            get no gradient. None: all 1.
+        smoothing: share of the target's probability spread evenly over the vocabulary
+            (Szegedy et al. 2016, section 7).
+    """
+
+    ids: Tensor
+    weights: Tensor | None = None
+    smoothing: float = 0.0
+
+    def part(self, rows: slice) -> "Targets":
+        """The targets of some rows."""
+        weights = None if self.weights is None else self.weights[rows]
+        return Targets(self.ids[rows], weights, self.smoothing)
+
+
 def chunked_cross_entropy(
     hidden: Tensor,
     weight: Tensor,
     bias: Tensor | None,
-    targets: Tensor,
+    targets: Targets,
     *,
-    smoothing: float = 0.0,
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
     """Sum of the cross-entropies of `hidden @ weight.T + bias` against `targets`, float32 scalar.
@@ -24,15 +46,11 @@ def chunked_cross_entropy(
         hidden: (N, W) float.
         weight: (V, W) float.
         bias: (V,) float, or None.
-        targets: (N,) int64, all in 0..V-1.
-        smoothing: share of the target's probability spread evenly over the vocabulary
-            (Szegedy et al. 2016, section 7).
+        targets: of the N rows.
         dtype: of the matrix products; softmax and sums are float32 always.
     """
     wants_gradient = torch.is_grad_enabled()
-    return _ChunkedCrossEntropy.apply(
-        hidden, weight, bias, targets, (smoothing, dtype, wants_gradient)
-    )
+    return _ChunkedCrossEntropy.apply(hidden, weight, bias, targets, (dtype, wants_gradient))
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
@@ -47,10 +65,10 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         hidden: Tensor,
         weight: Tensor,
         bias: Tensor | None,
-        targets: Tensor,
-        options: tuple[float, torch.dtype, bool],
+        targets: Targets,
+        options: tuple[torch.dtype, bool],
     ) -> Tensor:
-        smoothing, dtype, wants_gradient = options
+        dtype, wants_gradient = options
         grads = _Gradients(*(wants_gradient and needed for needed in ctx.needs_input_grad[:3]))
         total = hidden.new_zeros((), dtype=torch.float32)
         with torch.autocast(hidden.device.type, enabled=False):
@@ -61,7 +79,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 logits = (inputs @ matrix.T).float()  # (rows, V)
                 if bias is not None:
                     logits += bias
-                loss, gradient = _loss_and_gradient(logits, targets[rows], smoothing, grads.wanted)
+                loss, gradient = _loss_and_gradient(logits, targets.part(rows), grads.wanted)
                 total += loss
                 if gradient is not None:
                     grads.add(gradient.to(dtype), inputs, matrix)
@@ -105,18 +123,23 @@ class _Gradients:
 
 
 def _loss_and_gradient(
-    logits: Tensor, targets: Tensor, smoothing: float, wanted: bool
+    logits: Tensor, targets: Targets, wanted: bool
 ) -> tuple[Tensor, Tensor | None]:
     """Summed loss of `logits` (n, V) float32, and its gradient on them, in their own memory."""
+    ids, weights, smoothing = targets.ids, targets.weights, targets.smoothing
     normaliser = logits.logsumexp(dim=-1)  # (n,)
-    picked = logits.gather(1, targets[:, None]).squeeze(1)  # (n,)
+    picked = logits.gather(1, ids[:, None]).squeeze(1)  # (n,)
     loss = normaliser - (1 - smoothing) * picked
     if smoothing:
         loss = loss - smoothing * logits.mean(dim=-1)
+    if weights is not None:
+        loss = loss * weights
     if not wanted:
         return loss.sum(), None
     gradient = logits.sub_(normaliser[:, None]).exp_()  # softmax
     if smoothing:
         gradient -= smoothing / logits.shape[1]
-    gradient[torch.arange(len(targets), device=targets.device), targets] -= 1 - smoothing
+    gradient[torch.arange(len(ids), device=ids.device), ids] -= 1 - smoothing
+    if weights is not None:
+        gradient *= weights[:, None]
     return loss.sum(), gradient

@@ -39,11 +39,14 @@ class CaptionBatch:
         embeddings: (B, D) or (B, N, D) float.
         ids: (M, T) int64, right-padded with IGNORED; with the end token where one is trained.
         image_rows: (M,) int64, the image of each caption, ascending.
+        weights: (M,) float32, what the loss of each caption is multiplied by; may be negative (a
+            caption to unlearn). None: all 1.
     """
 
     embeddings: Tensor
     ids: Tensor
     image_rows: Tensor
+    weights: Tensor | None = None
 
 
 class ClipCap(nn.Module):
@@ -105,7 +108,7 @@ class ClipCap(nn.Module):
     def loss(
         self, batch: CaptionBatch, *, shared: bool = True, label_smoothing: float = 0.0
     ) -> tuple[Tensor, int]:
-        """Sum of the cross-entropies (float32 scalar) and number of the batch's caption tokens.
+        """Sum of the weighted cross-entropies (float32 scalar), and number of caption tokens.
 
         Args:
             batch: the captions.
@@ -114,13 +117,17 @@ class ClipCap(nn.Module):
             label_smoothing: 0 to 1.
 
         Raises:
-            InputError: prefix and caption are longer than the language model can read.
+            InputError: prefix and caption are longer than the language model can read, or there is
+                not one weight per caption.
         """
+        _check_weights(batch)
         if self._abilities is None:
             self._abilities = abilities_of(self.lm)
         prefix = self.prefix(batch.embeddings)
         shared = shared and self._abilities.shared
-        rows = pack(batch.ids, batch.image_rows, prefix.shape[1], shared=shared)
+        rows = pack(
+            batch.ids, batch.image_rows, prefix.shape[1], shared=shared, weights=batch.weights
+        )
         total = packed_loss(self.lm, prefix[rows.images], rows, label_smoothing, self._abilities)
         return total, len(rows.targets)
 
@@ -262,6 +269,15 @@ def _stored_encoder(config: ModelConfig) -> ImageEncoder | None:
     if not config.encoder.stored:
         return None
     return build_encoder(config.encoder).requires_grad_(False)
+
+
+def _check_weights(batch: CaptionBatch) -> None:
+    """Raise where there are other weights than one per caption."""
+    weights, expected = batch.weights, (len(batch.ids),)
+    if weights is not None and weights.shape != expected:
+        raise InputError(
+            f"weights have the shape {tuple(weights.shape)}, expected {expected}: one per caption"
+        )
 
 
 def _check_widths(lm: PreTrainedModel, tokenizer: CaptionTokenizer) -> None:

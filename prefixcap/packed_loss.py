@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import GPT2LMHeadModel, PreTrainedModel
 from transformers.utils import ModelOutput
 
-from prefixcap.cross_entropy import chunked_cross_entropy
+from prefixcap.cross_entropy import Targets, chunked_cross_entropy
 from prefixcap.errors import InputError
 from prefixcap.packed_rows import PackedRows, pack
 
@@ -37,7 +37,7 @@ GPT2_ABILITIES = Abilities(shared=True, plain_head=True)
 def packed_loss(
     lm: PreTrainedModel, prefix: Tensor, rows: PackedRows, smoothing: float, abilities: Abilities
 ) -> Tensor:
-    """Sum of the token cross-entropies of the captions in `rows`, float32 scalar.
+    """Sum of the token cross-entropies of the captions in `rows`, weighted, float32 scalar.
 
     Args:
         lm: the language model.
@@ -52,9 +52,10 @@ def packed_loss(
     _check_length(lm, rows)
     if not abilities.plain_head:
         logits = _run(lm, lm, prefix, rows).logits.flatten(0, 1)[rows.sources]  # (N, V)
-        return F.cross_entropy(
-            logits.float(), rows.targets, reduction="sum", label_smoothing=smoothing
+        losses = F.cross_entropy(
+            logits.float(), rows.targets, reduction="none", label_smoothing=smoothing
         )
+        return losses.sum() if rows.weights is None else losses @ rows.weights
     hidden = hidden_states(lm, prefix, rows).flatten(0, 1)[rows.sources]  # (N, lm_dim)
     head = lm.get_output_embeddings()
     device = hidden.device.type
@@ -63,8 +64,7 @@ def packed_loss(
         hidden,
         head.weight,
         head.bias,
-        rows.targets,
-        smoothing=smoothing,
+        Targets(rows.targets, rows.weights, smoothing),
         dtype=torch.get_autocast_dtype(device) if autocast else head.weight.dtype,
     )
 

@@ -28,6 +28,7 @@ class PackedRows:
             causal order says it all.
         sources: (N,) int64, flat places in (R, P + L) whose output predicts a caption token.
         targets: (N,) int64, those tokens.
+        weights: (N,) float32, the weight of each token's caption in the loss; None: all 1.
     """
 
     images: Tensor
@@ -36,9 +37,17 @@ class PackedRows:
     visible: Tensor | None
     sources: Tensor
     targets: Tensor
+    weights: Tensor | None = None
 
 
-def pack(ids: Tensor, image_rows: Tensor, prefix_length: int, *, shared: bool) -> PackedRows:
+def pack(
+    ids: Tensor,
+    image_rows: Tensor,
+    prefix_length: int,
+    *,
+    shared: bool,
+    weights: Tensor | None = None,
+) -> PackedRows:
     """Rows of the captions `ids` (M, T) int64, right-padded with IGNORED, of `image_rows` (M,).
 
     The last token of a caption is predicted but predicts nothing, so it takes no place in a row;
@@ -49,6 +58,7 @@ def pack(ids: Tensor, image_rows: Tensor, prefix_length: int, *, shared: bool) -
         image_rows: the image of each caption, ascending.
         prefix_length: P.
         shared: the captions of an image go into one row; else each has a row of its own.
+        weights: (M,) float, one per caption.
     """
     images, row, first = _rows(image_rows, shared)
     is_target = ids != IGNORED  # (M, T)
@@ -72,6 +82,7 @@ def pack(ids: Tensor, image_rows: Tensor, prefix_length: int, *, shared: bool) -
         else None,
         sources=sources[is_target],
         targets=ids[is_target],
+        weights=None if weights is None else weights.float()[:, None].expand_as(ids)[is_target],
     )
 
 

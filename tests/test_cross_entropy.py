@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from prefixcap import cross_entropy
-from prefixcap.cross_entropy import chunked_cross_entropy
+from prefixcap.cross_entropy import Targets, chunked_cross_entropy
 
 ROWS, WIDTH, VOCABULARY = 23, 12, 57
 
@@ -27,16 +27,17 @@ def inputs(dtype=torch.float64):
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("with_bias", [True, False])
-def test_value_and_gradients_are_those_of_torch(smoothing, with_bias):
+@pytest.mark.parametrize("weighted", [True, False])
+def test_value_and_gradients_are_those_of_torch(smoothing, with_bias, weighted):
     hidden, weight, bias, targets = inputs(torch.float32)
+    weights = torch.linspace(-1, 2, ROWS) if weighted else None
     parts = [hidden, weight, bias] if with_bias else [hidden, weight]
     found = chunked_cross_entropy(
-        hidden, weight, bias if with_bias else None, targets, smoothing=smoothing
+        hidden, weight, bias if with_bias else None, Targets(targets, weights, smoothing)
     )
     exact = [part.detach().double().requires_grad_() for part in parts]
-    expected = F.cross_entropy(
-        F.linear(*exact), targets, reduction="sum", label_smoothing=smoothing
-    )
+    losses = F.cross_entropy(F.linear(*exact), targets, reduction="none", label_smoothing=smoothing)
+    expected = losses @ weights.double() if weighted else losses.sum()
     torch.testing.assert_close(found.double(), expected, rtol=1e-6, atol=0)
     for got, wanted in zip(
         torch.autograd.grad(found / 7, parts), torch.autograd.grad(expected / 7, exact), strict=True
@@ -47,14 +48,14 @@ def test_value_and_gradients_are_those_of_torch(smoothing, with_bias):
 
 def test_a_frozen_weight_gets_no_gradient():
     hidden, weight, _, targets = inputs(torch.float32)
-    chunked_cross_entropy(hidden, weight.requires_grad_(False), None, targets).backward()
+    chunked_cross_entropy(hidden, weight.requires_grad_(False), None, Targets(targets)).backward()
     assert weight.grad is None
     assert hidden.grad.abs().sum() > 0
 
 
 def test_bf16_products_keep_a_float32_loss_near_the_exact_one():
     hidden, weight, _, targets = inputs(torch.float32)
-    found = chunked_cross_entropy(hidden, weight, None, targets, dtype=torch.bfloat16)
+    found = chunked_cross_entropy(hidden, weight, None, Targets(targets), dtype=torch.bfloat16)
     exact = F.cross_entropy(hidden @ weight.T, targets, reduction="sum")
     assert found.dtype == torch.float32
     assert found.item() == pytest.approx(exact.item(), rel=5e-3)
@@ -72,14 +73,14 @@ def test_no_logits_of_all_rows_exist(monkeypatch):
 
     monkeypatch.setattr(cross_entropy, "_loss_and_gradient", spy)
     hidden, weight, _, targets = inputs(torch.float32)
-    chunked_cross_entropy(hidden, weight, None, targets)
+    chunked_cross_entropy(hidden, weight, None, Targets(targets))
     assert max(seen) == 5
     assert sum(seen) == ROWS
 
 
 def test_second_backward_is_refused_not_wrong():
     hidden, weight, _, targets = inputs(torch.float32)
-    loss = chunked_cross_entropy(hidden, weight, None, targets)
+    loss = chunked_cross_entropy(hidden, weight, None, Targets(targets))
     loss.backward(retain_graph=True)
     with pytest.raises(RuntimeError, match="second time"):
         loss.backward()
@@ -87,5 +88,5 @@ def test_second_backward_is_refused_not_wrong():
 
 def test_no_captions_are_a_loss_of_zero():
     hidden, weight, _, targets = inputs(torch.float32)
-    loss = chunked_cross_entropy(hidden[:0], weight, None, targets[:0])
+    loss = chunked_cross_entropy(hidden[:0], weight, None, Targets(targets[:0]))
     assert loss.item() == 0

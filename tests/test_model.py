@@ -1,5 +1,6 @@
 """ClipCap as a whole: its loss, its steps, what trains, and that saved models come back equal."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -48,6 +49,33 @@ def test_sharing_the_prefix_changes_neither_loss_nor_gradients(kind, frozen, lab
     error = sum(float((shared[name] - apart[name]).square().sum()) for name in apart)
     scale = sum(float(gradient.square().sum()) for gradient in apart.values())
     assert error**0.5 < 1e-6 * scale**0.5
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+def test_a_weighted_loss_is_the_weighted_sum_of_each_captions(shared, label_smoothing):
+    model, batch = tiny_model(), tiny_batch()
+    weights = torch.tensor([1.0, -0.5, 0.0, 2.0, 0.3, -1.0, 1.5])
+    options = {"shared": shared, "label_smoothing": label_smoothing}
+    found, gradients = loss_and_gradients(model, replace(batch, weights=weights), **options)
+    expected, sums = 0.0, {name: torch.zeros_like(g) for name, g in gradients.items()}
+    for caption, weight in enumerate(weights):
+        one = slice(caption, caption + 1)
+        alone = CaptionBatch(batch.embeddings, batch.ids[one], batch.image_rows[one])
+        loss, parts = loss_and_gradients(model, alone, **options)
+        expected += weight * loss
+        for name, part in parts.items():
+            sums[name] += weight * part
+    torch.testing.assert_close(found, expected, rtol=2e-6, atol=0)
+    error = sum(float((gradients[name] - exact).square().sum()) for name, exact in sums.items())
+    scale = sum(float(exact.square().sum()) for exact in sums.values())
+    assert error**0.5 < 1e-6 * scale**0.5
+
+
+def test_a_weight_per_token_is_refused():
+    batch = tiny_batch()
+    with pytest.raises(InputError, match=r"weights have the shape \(7, 9\), expected \(7,\)"):
+        tiny_model().loss(replace(batch, weights=torch.ones(batch.ids.shape)))
 
 
 def test_loss_counts_caption_tokens_and_nothing_else():

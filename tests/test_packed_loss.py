@@ -191,3 +191,14 @@ def test_many_short_captions_may_fill_a_row_longer_than_the_positions():
     assert rows.position_ids.shape[1] > 40
     found = packed_loss(lm, prefix, rows, 0.0, abilities_of(lm))
     torch.testing.assert_close(found, naive_loss(lm, ids, image_rows, prefix), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("build", [gpt2, gemma2])
+def test_weights_multiply_each_captions_loss(build):
+    lm = lively(build)
+    ids, image_rows, prefix = captions()
+    weights = torch.tensor([2.0, -1.0, 0.0, 0.5, 3.0])
+    rows = pack(ids, image_rows, PREFIX_LENGTH, shared=True, weights=weights)
+    found = packed_loss(lm, prefix[rows.images], rows, 0.0, abilities_of(lm))
+    alone = [naive_loss(lm, ids[m, None], image_rows[m, None], prefix) for m in range(len(ids))]
+    torch.testing.assert_close(found, weights @ torch.stack(alone), rtol=1e-6, atol=0)
