@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from prefixcap.chosen_records import named_records, rows_of_records
 from prefixcap.config import PreprocessConfig
 from prefixcap.datasets import read
 from prefixcap.datasets.records import CaptionRecord
@@ -21,7 +22,7 @@ from prefixcap.images import find_photos
 from prefixcap.model import CaptionBatch
 from prefixcap.recipe import SourceConfig, TrainConfig, ViewConfig, expand
 from prefixcap.tokenizer import IGNORED
-from prefixcap.views import PhotoArray, View, draw_view
+from prefixcap.views import PhotoArray, View, draw_view, inside, stored_id, stored_view
 
 BatchT = TypeVar("BatchT", covariant=True)
 
@@ -48,9 +49,11 @@ def read_sources(sources: Sequence[SourceConfig]) -> list[CaptionRecord]:
     return records
 
 
-def read_dev_sources(sources: Sequence[SourceConfig]) -> list[list[CaptionRecord]]:
-    """Records of each dev source, with ids that differ from those of any training source."""
-    return [read_source(source, f"dev-{number}") for number, source in enumerate(sources)]
+def read_dev_sources(
+    sources: Sequence[SourceConfig], part: str = "dev"
+) -> list[list[CaptionRecord]]:
+    """Records of each dev (or test) source, with ids that differ from those of any other part."""
+    return [read_source(source, f"{part}-{number}") for number, source in enumerate(sources)]
 
 
 def read_source(source: SourceConfig, label: str) -> list[CaptionRecord]:
@@ -62,6 +65,10 @@ def read_source(source: SourceConfig, label: str) -> list[CaptionRecord]:
     else:
         images = expand(source.images) if source.images else None
         found = read(source.format, path, source.split, images)
+    if source.names:
+        found = named_records(found, expand(source.names))
+    if source.rows:
+        found = rows_of_records(found, source.rows, source.path)
     prefix = f"{label}-{source.format}/"
     return [
         CaptionRecord(prefix + record.image_id, record.path, record.captions, record.split)
@@ -105,32 +112,61 @@ class PixelSource:
         self, indices: np.ndarray, generator: np.random.Generator
     ) -> tuple[Tensor | None, Tensor]:
         """Pixels (B, 3, S, S) of one random view of each photo."""
-        return self.viewed(indices, generator)[0], torch.empty(0)
+        return self.pixels(
+            indices, [draw_view(self.views, generator) for _ in indices]
+        ), torch.empty(0)
 
-    def viewed(
-        self, indices: np.ndarray, generator: np.random.Generator
-    ) -> tuple[Tensor, list[View]]:
-        """Pixels (B, 3, S, S) float32 and the views that they show."""
-        views = [draw_view(self.views, generator) for _ in indices]
-        pixels = [
+    def pixels(self, indices: np.ndarray, views: Sequence[View]) -> Tensor:
+        """Pixels (B, 3, S, S) float32 of one view of each photo."""
+        shown = [
             self.photos.view(row, view, self.preprocess)
             for row, view in zip(indices, views, strict=True)
         ]
-        return channels_last(np.stack(pixels)), views
+        return channels_last(np.stack(shown))
 
 
 class StoreSource:
-    """Stored embeddings of the records."""
+    """Stored embeddings of the records, whole photos and `crops` of each; one of them at a time."""
 
-    def __init__(self, store: EmbeddingStore, records: Sequence[CaptionRecord]) -> None:
+    def __init__(
+        self, store: EmbeddingStore, records: Sequence[CaptionRecord], crops: int = 0
+    ) -> None:
         self.store = store
-        self.rows = np.array([store.row_of.get(record.image_id, -1) for record in records])
+        ids = [record.image_id for record in records]
+        self.view_rows = stored_rows(store, ids, crops)  # (M, 1 + crops)
+        self.rows = self.view_rows[:, 0]
 
     def images(
         self, indices: np.ndarray, generator: np.random.Generator
     ) -> tuple[Tensor | None, Tensor]:
-        """Embeddings (B, D) or (B, N, D) float32."""
-        return None, torch.from_numpy(self.store.rows(self.rows[indices])).float()
+        """Embeddings (B, D) or (B, N, D) float32 of one view of each image."""
+        rows = self.rows[indices]
+        if self.view_rows.shape[1] > 1:
+            rows = self.view_rows[
+                indices, generator.integers(self.view_rows.shape[1], size=len(indices))
+            ]
+        return None, torch.from_numpy(self.store.rows(rows)).float()
+
+
+def stored_rows(store: EmbeddingStore, ids: Sequence[str], crops: int) -> np.ndarray:
+    """Rows (M, 1 + crops) int64 of the images and their crops; -1 where an image is not stored.
+
+    Raises:
+        InputError: an image is stored, but not all of its crops.
+    """
+    rows = np.array(
+        [
+            [store.row_of.get(stored_id(image_id, number), -1) for number in range(1 + crops)]
+            for image_id in ids
+        ]
+    ).reshape(len(ids), 1 + crops)
+    cut_off = np.flatnonzero((rows[:, 0] >= 0) & (rows < 0).any(1))
+    if len(cut_off):
+        raise InputError(
+            f"{store.folder}: {ids[cut_off[0]]} is stored with fewer than views.stored = {crops} "
+            f"crops; build the store for this recipe in another folder: prefixcap embed RECIPE"
+        )
+    return rows
 
 
 class BlankSource:
@@ -159,13 +195,19 @@ class DistillBatches:
     ) -> None:
         self.source, self.store = source, store
         self.images_per_step, self.seed = config.images_per_step, config.seed
+        self.looks = source.views
+        if source.views.stored:
+            self.looks = source.views.model_copy(
+                update={"min_area": source.views.within, "max_aspect": 1.0}
+            )
         usable = [
             row
             for row, r in enumerate(records)
             if source.photos.readable[row] and r.image_id in store.row_of
         ]
         self.rows = np.array(usable)
-        self.store_rows = np.array([store.row_of[records[row].image_id] for row in usable])
+        self.ids = [records[row].image_id for row in usable]
+        self.store_rows = stored_rows(store, self.ids, source.views.stored)
         self.vocabulary = frequent_words((c for r in records for c in r.captions), words)
         self.words = word_targets([records[row].captions for row in usable], self.vocabulary, words)
         self.captioned = np.array([bool(records[row].captions) for row in usable])
@@ -177,11 +219,17 @@ class DistillBatches:
         order = epoch_order(len(self.rows), self.seed, epoch)
         chosen = order[place * self.images_per_step : (place + 1) * self.images_per_step]
         generator = np.random.default_rng((self.seed, 1, step))
-        pixels, views = self.source.viewed(self.rows[chosen], generator)
-        grid = torch.from_numpy(self.store.rows(self.store_rows[chosen]))  # (B, N, D)
+        numbers = generator.integers(self.store_rows.shape[1], size=len(chosen))
+        outer = [
+            stored_view(self.source.views, self.ids[row], number)
+            for row, number in zip(chosen, numbers, strict=True)
+        ]
+        views = [draw_view(self.looks, generator) for _ in chosen]  # of what the teacher saw
+        seen = [inside(*pair) for pair in zip(outer, views, strict=True)]
+        grid = torch.from_numpy(self.store.rows(self.store_rows[chosen, numbers]))  # (B, N, D)
         side = int(grid.shape[1] ** 0.5)
         return DistillBatch(
-            pixels=pixels,
+            pixels=self.source.pixels(self.rows[chosen], seen),
             grid=grid.view(len(chosen), side, side, -1),  # (B, G, G, D)
             boxes=torch.tensor([view.box for view in views], dtype=torch.float32),
             mirrored=torch.tensor([view.mirrored for view in views]),
@@ -191,7 +239,11 @@ class DistillBatches:
 
 
 class CaptionBatches:
-    """Images with their captions, image-major, for `ClipCap.loss`."""
+    """Images with their captions, image-major, for `ClipCap.loss`.
+
+    A step holds whole images, or with `shuffle_captions` as many single captions as whole images
+    have on average, drawn from all; captions of one image that meet there share its prefix.
+    """
 
     def __init__(
         self,
@@ -204,18 +256,42 @@ class CaptionBatches:
         self.tokens, self.source, self.config = tokens, source, config
         self.rows = usable
         self.steps_per_epoch = steps_per_epoch(len(usable), config)
+        self.singles = np.array(  # (M, 2) row and place of every caption
+            [(row, place) for row in usable for place in range(len(tokens[row]))]
+            if config.shuffle_captions
+            else []
+        )
 
     def batch(self, step: int) -> CaptionStep:
         """The images and captions of one step, the same at every call."""
-        epoch, place = divmod(step, self.steps_per_epoch)
+        generator = np.random.default_rng((self.config.seed, 1, step))
+        choose = self._single_captions if self.config.shuffle_captions else self._whole_images
+        chosen, captions = choose(*divmod(step, self.steps_per_epoch))
+        pixels, embeddings = self.source.images(chosen, generator)
+        ids, image_rows = padded([self._some(image, generator) for image in captions])
+        return CaptionStep(pixels, CaptionBatch(embeddings, ids, image_rows))
+
+    def _whole_images(
+        self, epoch: int, place: int
+    ) -> tuple[np.ndarray, list[Sequence[Sequence[int]]]]:
+        """Rows (B,) of a step's images, and all captions of each."""
         size = self.config.images_per_step
         order = epoch_order(len(self.rows), self.config.seed, epoch)
         chosen = self.rows[order[place * size : (place + 1) * size]]
-        generator = np.random.default_rng((self.config.seed, 1, step))
-        pixels, embeddings = self.source.images(chosen, generator)
-        captions = [self._some(self.tokens[row], generator) for row in chosen]
-        ids, image_rows = padded(captions)
-        return CaptionStep(pixels, CaptionBatch(embeddings, ids, image_rows))
+        return chosen, [self.tokens[row] for row in chosen]
+
+    def _single_captions(
+        self, epoch: int, place: int
+    ) -> tuple[np.ndarray, list[Sequence[Sequence[int]]]]:
+        """Rows (B,) of the images of a step's single captions, and those captions of each."""
+        size = len(self.singles) // self.steps_per_epoch
+        order = epoch_order(len(self.singles), self.config.seed, epoch)
+        drawn = self.singles[np.sort(order[place * size : (place + 1) * size])]  # (size, 2)
+        chosen = np.unique(drawn[:, 0])
+        captions = [
+            [self.tokens[row][number] for number in drawn[drawn[:, 0] == row, 1]] for row in chosen
+        ]
+        return chosen, captions
 
     def _some(
         self, captions: Sequence[Sequence[int]], generator: np.random.Generator

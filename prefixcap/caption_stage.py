@@ -1,7 +1,7 @@
 """The caption stages of a recipe: language model alone, or the whole captioner."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -15,10 +15,12 @@ from prefixcap.batches import (
     ImageSource,
     PixelSource,
     StoreSource,
+    padded,
     read_dev_sources,
     read_sources,
 )
 from prefixcap.captioner import Captioner
+from prefixcap.checkpoint import checkpoints
 from prefixcap.config import DecodeOptions, ModelConfig
 from prefixcap.datasets.records import CaptionRecord
 from prefixcap.datasets.trainable import refuse_untrainable
@@ -30,6 +32,8 @@ from prefixcap.metrics import Scores
 from prefixcap.model import ClipCap
 from prefixcap.recipe import Recipe, TrainConfig, expand
 from prefixcap.run_folder import RunFolder
+from prefixcap.self_critical import SelfCriticalBatches, self_critical_task
+from prefixcap.stated_encoder import StatedEncoder
 from prefixcap.stages import Watch, count_trained, load_photos, prepare, start_from
 from prefixcap.tokenizer import CaptionTokenizer, train_bpe
 from prefixcap.train import Validation, fit
@@ -83,12 +87,18 @@ def caption_recipe(recipe: Recipe, run: RunFolder, watch: Watch) -> None:
     model.encoder = encoder
     if earlier is not None:
         _take_over(model, earlier, mapper=bool(recipe.start_from))
-    task = CaptionTask(model, recipe.train)
-    tokens = [_tokens(record, tokenizer, recipe) for record in records]
     source, readable = _image_source(recipe, records, encoder, run, watch)
-    usable = np.flatnonzero(readable & np.array([bool(captions) for captions in tokens]))
-    batches = CaptionBatches(tokens, usable, source, recipe.train)
     validation = _validation(recipe, model, run) if recipe.dev else None
+    if recipe.self_critical is None:
+        task = CaptionTask(model, recipe.train)
+        tokens = [_tokens(record, tokenizer, recipe) for record in records]
+        usable = np.flatnonzero(readable & np.array([bool(captions) for captions in tokens]))
+        batches = CaptionBatches(tokens, usable, source, recipe.train)
+    else:
+        task = self_critical_task(recipe, recipe.self_critical, model, records)
+        batches = SelfCriticalBatches(np.flatnonzero(readable), source, recipe.train)
+        if validation and not checkpoints(run.path):
+            run.log(step=0, best=False, **validation.scores())
     count_trained(task, run, watch)
     fit(task, batches, recipe.train, run, validation, watch.step)
     model.save_pretrained(run.path / "model")
@@ -99,12 +109,18 @@ def plain(caption: str) -> str:
     return re.sub(r"[\s.]+$", "", caption.lower())
 
 
+def _embedding_shape(encoder: ImageEncoder) -> tuple[int, ...]:
+    """Shape (D,) or (N, D) of what the encoder gives for one image."""
+    if isinstance(encoder, StatedEncoder):
+        return (encoder.embedding_dim,)
+    side = encoder.config.preprocess.crop_px
+    with torch.inference_mode():
+        return tuple(encoder.eval()(torch.zeros(1, 3, side, side)).shape[1:])
+
+
 def _model_config(recipe: Recipe, encoder: ImageEncoder) -> ModelConfig:
     """Settings of the model that the recipe describes, with the encoder's own filled in."""
-    side = encoder.config.preprocess.crop_px
-    probe = torch.zeros(1, 3, side, side)
-    with torch.inference_mode():
-        shape = encoder.eval()(probe).shape[1:]
+    shape = _embedding_shape(encoder)
     return ModelConfig(
         encoder=encoder.config,
         embedding_dim=shape[-1],
@@ -161,6 +177,8 @@ def _tokenizer(
 
 def _encoder(recipe: Recipe, earlier: ClipCap | None) -> ImageEncoder:
     """The recipe's encoder: loaded by name, or with weights of an earlier run."""
+    if recipe.encoder.stated_dim:
+        return StatedEncoder(recipe.encoder)
     if not recipe.encoder.stored:
         name = str(expand(recipe.encoder.name))
         return load_encoder(recipe.encoder.model_copy(update={"name": name}))
@@ -214,9 +232,10 @@ def _validation(recipe: Recipe, model: ClipCap, run: RunFolder) -> Validation:
     """Scores of the model on each dev source; "score" is their mean CIDEr-D."""
     records = read_dev_sources(recipe.dev)
     store = EmbeddingStore(expand(recipe.store)) if recipe.store else None
+    stored = [record for part in records for record in stored_records(part, store)]
 
     def scores() -> dict[str, float]:
-        values: dict[str, float] = {}
+        values = {"dev_loss": _dev_loss(model, stored, recipe, store)} if stored else {}
         for source, part in zip(recipe.dev, records, strict=True):
             found = _dev_scores(Captioner(model), part, recipe.decoding, store)
             values |= {f"{source.format} {name}": value for name, value in found.corpus.items()}
@@ -234,14 +253,52 @@ def _dev_scores(
 ) -> Scores:
     """CIDEr-D and BLEU of dev captions, written from stored embeddings or else from photos."""
     metrics = ("cider", "bleu")
-    stored = [record for record in records if store and record.image_id in store.row_of]
+    stored = stored_records(records, store)
     if store is None or not stored:
         return evaluate_captioner(captioner, records, options, metrics).scores
-    source, captions = StoreSource(store, stored), {}
-    for start in range(0, len(stored), DEV_BATCH):
-        part = stored[start : start + DEV_BATCH]
-        rows = np.arange(start, start + len(part))
-        embeddings = source.images(rows, np.random.default_rng(0))[1]
+    return score_captions(stored_captions(captioner, stored, options, store), stored, metrics)
+
+
+def stored_records(
+    records: Sequence[CaptionRecord], store: EmbeddingStore | None
+) -> list[CaptionRecord]:
+    """Records whose image is in the store; none without a store."""
+    return [record for record in records if store and record.image_id in store.row_of]
+
+
+def stored_captions(
+    captioner: Captioner,
+    records: Sequence[CaptionRecord],
+    options: DecodeOptions,
+    store: EmbeddingStore,
+) -> dict[str, str]:
+    """Caption of each image by its id, written from stored embeddings."""
+    captions: dict[str, str] = {}
+    for part, embeddings in _dev_batches(records, store):
         written = captioner.captions_of_embeddings(embeddings, options)
         captions |= {r.image_id: found[0].text for r, found in zip(part, written, strict=True)}
-    return score_captions(captions, stored, metrics)
+    return captions
+
+
+@torch.inference_mode()
+def _dev_loss(
+    model: ClipCap, records: Sequence[CaptionRecord], recipe: Recipe, store: EmbeddingStore
+) -> float:
+    """Mean cross-entropy of the tokens of dev captions, in nats."""
+    total, count = 0.0, 0
+    for part, embeddings in _dev_batches(records, store):
+        captions = [_tokens(record, model.tokenizer, recipe) for record in part]
+        loss, tokens = model.loss(CaptionBatch(embeddings, *padded(captions)))
+        total, count = total + float(loss), count + tokens
+    return total / count
+
+
+def _dev_batches(
+    records: Sequence[CaptionRecord], store: EmbeddingStore
+) -> Iterator[tuple[Sequence[CaptionRecord], Tensor]]:
+    """Records and their stored embeddings (B, D) or (B, N, D), some at a time."""
+    source = StoreSource(store, records)
+    for start in range(0, len(records), DEV_BATCH):
+        part = records[start : start + DEV_BATCH]
+        rows = np.arange(start, start + len(part))
+        yield part, source.images(rows, np.random.default_rng(0))[1]

@@ -20,6 +20,8 @@ from prefixcap.encoder import ImageEncoder
 from prefixcap.errors import InputError
 from prefixcap.images import Skipped, UnreadableImage, open_rgb
 from prefixcap.preprocess import pixels
+from prefixcap.stated_encoder import StatedEncoder
+from prefixcap.views import cut
 
 FORMAT_VERSION = 1
 SHARD_ROWS = 2048  # images in a shard, the unreadable ones included
@@ -28,10 +30,14 @@ BATCHES_AHEAD = 3  # decoded while one is encoded
 
 @dataclass(frozen=True)
 class StoreItem:
-    """An image to be encoded: its id in the store, unique, and its file."""
+    """An image to be encoded: its id in the store, unique, its file, and the part that is meant.
+
+    `box` (left, top, right, bottom) in shares of the upright photo; None is the whole of it.
+    """
 
     image_id: str
     path: Path
+    box: tuple[float, float, float, float] | None = None
 
 
 class EmbeddingStore:
@@ -87,13 +93,26 @@ class EmbeddingStore:
         Raises:
             InputError: the fingerprints differ.
         """
-        if self.index["fingerprint"] != encoder.fingerprint():
+        if not self._is_of(encoder):
             raise InputError(
                 f"{self.folder}: holds vectors of encoder {self.index['encoder']} "
                 f"(fingerprint {self.index['fingerprint'][:12]}), asked for one of fingerprint "
                 f"{encoder.fingerprint()[:12]}. Build a store for it in another folder: "
                 f"prefixcap embed RECIPE"
             )
+
+    def _is_of(self, encoder: ImageEncoder) -> bool:
+        """Whether the vectors are this encoder's; of a stated one, whether all that is said fits.
+
+        A store that was made with the weights serves where only the encoder's name is known.
+        """
+        if self.index["fingerprint"] == encoder.fingerprint():
+            return True
+        if not isinstance(encoder, StatedEncoder):
+            return False
+        stored = self.index["encoder"]
+        same = all(stored.get(name) == value for name, value in encoder.facts().items())
+        return same and self.rows([0]).shape[1:] == (encoder.embedding_dim,)
 
     def _shard(self, number: int) -> np.ndarray:
         """Memory map of one shard, opened on first use."""
@@ -161,12 +180,18 @@ def begin_store(folder: Path, encoder: ImageEncoder, items: Sequence[StoreItem])
     its shards hold the others only.
     """
     path = folder / "plan.json"
-    plan = {"fingerprint": encoder.fingerprint(), "ids": [item.image_id for item in items]}
+    plan = {
+        "fingerprint": encoder.fingerprint(),
+        "ids": [item.image_id for item in items],
+        "boxes": {item.image_id: list(item.box) for item in items if item.box},
+    }
     if not path.exists():
         write_json(path, plan)
         return {}
     kept = json.loads(path.read_text(encoding="utf-8"))
-    for key, meaning in (("fingerprint", "another encoder"), ("ids", "other images")):
+    kept.setdefault("boxes", {})  # an earlier release knew whole images only
+    meanings = {"fingerprint": "another encoder", "ids": "other images", "boxes": "other crops"}
+    for key, meaning in meanings.items():
         if kept[key] != plan[key]:
             raise InputError(f"{folder}: was begun for {meaning}. Choose another folder.")
     return kept.get("skipped", {})
@@ -225,17 +250,18 @@ def _decoded(
     coming = iter(items)
     with ThreadPoolExecutor(max(2, min(8, os.cpu_count() or 1))) as pool:
         for item in islice(coming, ahead):
-            waiting.append(pool.submit(_open, item.path, preprocess))
+            waiting.append(pool.submit(_open, item, preprocess))
         while waiting:
             found = waiting.popleft().result()
-            waiting += [pool.submit(_open, item.path, preprocess) for item in islice(coming, 1)]
+            waiting += [pool.submit(_open, item, preprocess) for item in islice(coming, 1)]
             yield found
 
 
-def _open(path: Path, preprocess: PreprocessConfig) -> np.ndarray | str:
-    """Pixels (3, S, S) of a photo, or why there are none."""
+def _open(item: StoreItem, preprocess: PreprocessConfig) -> np.ndarray | str:
+    """Pixels (3, S, S) of an image, or why there are none."""
     try:
-        return pixels(open_rgb(photo_source(path)), preprocess)
+        photo = open_rgb(photo_source(item.path))
+        return pixels(photo if item.box is None else cut(photo, item.box), preprocess)
     except UnreadableImage as error:
         return str(error)
 

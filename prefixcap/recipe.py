@@ -3,9 +3,9 @@
 import os
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from prefixcap.config import (
     DecodeOptions,
@@ -23,15 +23,25 @@ from prefixcap.errors import InputError
 class SourceConfig(Settings):
     """One data set of a recipe: `format` as in `prefixcap.datasets.read`, or "photos": no captions.
 
-    `path` may name environment variables, such as "$PREFIXCAP_DATA/flickr8k". `first` takes only so
-    many records, in published order.
+    `path` may name environment variables, such as "$PREFIXCAP_DATA/flickr8k". `names` is a file
+    of image names, one a line: the photos that are meant, in this order. `rows` takes those from
+    its first number up to, not including, its second; `first` only so many records of the rest.
     """
 
     format: str
     path: str
     split: str | None = None
     images: str | None = None
+    names: str | None = None
+    rows: tuple[int, int] | None = None
     first: int | None = Field(None, ge=1)
+
+    @field_validator("rows")
+    @classmethod
+    def _is_a_range(cls, rows: tuple[int, int] | None) -> tuple[int, int] | None:
+        if rows is not None and not 0 <= rows[0] < rows[1]:
+            raise ValueError("expected two numbers from 0, the second above the first: [0, 800]")
+        return rows
 
 
 class ViewConfig(Settings):
@@ -42,6 +52,8 @@ class ViewConfig(Settings):
     mirror: bool = False
     light: float = Field(0.0, ge=0, lt=1)  # brightness and contrast, each by up to this share
     stored_px: int = Field(208, ge=8)  # side of the squashed photo that crops are cut from
+    stored: int = Field(0, ge=0)  # crops of each photo that the store holds beside the whole one
+    within: float = Field(1.0, gt=0, le=1)  # least area of a look at a stored crop (distillation)
 
 
 class DistillConfig(Settings):
@@ -54,6 +66,22 @@ class DistillConfig(Settings):
     temperature: float = Field(2.0, gt=0)
     words_weight: float = Field(0.0, ge=0)
     words: int = Field(1000, ge=1)
+
+
+class SelfCriticalConfig(Settings):
+    """Training on the CIDEr-D of the model's own samples (Rennie et al. 2017)."""
+
+    samples: int = Field(5, ge=1)  # captions drawn for an image
+    baseline: Literal["mean", "greedy"] = "mean"  # of the image's other samples; its greedy caption
+    temperature: float = Field(1.0, gt=0)  # 1: the model's own distribution, whose gradient it is
+    frequencies: str = ""  # file of DocumentFrequencies.save; "": those of the training captions
+    guard: bool = True  # the end is a word of the reward; without end or words it is 0
+
+    @model_validator(mode="after")
+    def _has_others(self) -> Self:
+        if self.baseline == "mean" and self.samples < 2:
+            raise ValueError("the mean of an image's other samples needs samples = 2 or more")
+        return self
 
 
 class TrainConfig(Settings):
@@ -75,6 +103,7 @@ class TrainConfig(Settings):
     noise: float = Field(0.0, ge=0)  # standard deviation on the embedding (CapDec, 2022)
     captions_per_image: int = Field(0, ge=0)  # 0: all of them in each step
     caption_dropout: float = Field(0.0, ge=0, lt=1)  # share left out of a step; one always stays
+    shuffle_captions: bool = False  # single captions of all images make a step, not whole images
     accumulate: int = Field(1, ge=1)  # batches to a step; the loss is per token of them all
     precision: Literal["fp32", "bf16"] = "bf16"
     seed: int = 0
@@ -83,6 +112,15 @@ class TrainConfig(Settings):
     keep_checkpoints: int = Field(2, ge=1)
     validate_epochs: float = Field(1.0, gt=0)
     threads: int = Field(0, ge=0)  # 0: torch's own choice
+
+    @model_validator(mode="after")
+    def _single_captions_have_no_neighbours(self) -> Self:
+        if self.shuffle_captions and (self.captions_per_image or self.caption_dropout):
+            raise ValueError(
+                "shuffle_captions draws single captions; captions_per_image and caption_dropout "
+                "choose among an image's, leave them out"
+            )
+        return self
 
 
 class Recipe(Settings):
@@ -95,7 +133,9 @@ class Recipe(Settings):
     encoder_from: str = ""  # run folder of a distillation whose encoder is taken over
     data: tuple[SourceConfig, ...] = Field(min_length=1)
     dev: tuple[SourceConfig, ...] = ()
+    test: tuple[SourceConfig, ...] = ()  # scored after training by a study, never looked at in it
     store: str = ""  # embedding store (of the teacher where one is distilled); "": from pixels
+    store_from: str = ""  # vectors of another program that the store is made of, as embed --from
     views: ViewConfig = ViewConfig()
     encoder: EncoderConfig
     mapper: MapperConfig = MapperConfig()
@@ -103,6 +143,7 @@ class Recipe(Settings):
     end_token: bool = True
     plain_captions: bool = False  # lower case, no full stop: for vocabularies made from them
     distill: DistillConfig | None = None
+    self_critical: SelfCriticalConfig | None = None
     train: TrainConfig = TrainConfig()
     decoding: DecodeOptions = DecodeOptions()
 

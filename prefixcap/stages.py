@@ -19,10 +19,13 @@ from prefixcap.encoder import ImageEncoder, build_encoder, load_encoder
 from prefixcap.errors import InputError
 from prefixcap.foreign_embeddings import import_store
 from prefixcap.images import Skipped
+from prefixcap.model import ClipCap
+from prefixcap.model_files import WEIGHTS_FILE
 from prefixcap.recipe import Recipe, expand
 from prefixcap.run_folder import RunFolder
+from prefixcap.stated_encoder import StatedEncoder
 from prefixcap.train import Progress, fit
-from prefixcap.views import PhotoArray
+from prefixcap.views import PhotoArray, stored_id, stored_view
 
 STATISTICS_ROWS = 2000  # rows of the teacher's store that its mean and deviation are taken from
 
@@ -39,20 +42,30 @@ class Watch:
 def embed_recipe(recipe: Recipe, watch: Watch, source: Path | None = None) -> list[Skipped]:
     """Build the recipe's embedding store: its encoder's, or its teacher's where it distils.
 
-    `source` holds vectors that another program made with the same encoder; they are taken over.
+    `source`, or else `store_from`, holds vectors that another program made with the same encoder;
+    they are taken over.
 
-    Dev photos are stored too where dev captions will be made from embeddings.
+    Each training photo is stored whole and in `views.stored` crops. Dev and test photos are
+    stored whole, where their captions will be made from embeddings.
 
     Raises:
         InputError: the recipe names no store, or the store holds another encoder's vectors.
     """
     if not recipe.store:
         raise InputError(f"recipe {recipe.name}: has no `store`; it trains from pixels")
-    encoder = load_encoder(_stored_encoder(recipe), dtype=torch.bfloat16)
+    encoder = _encoder_of_store(recipe)
+    if source is None and recipe.store_from:
+        source = expand(recipe.store_from)
     records = read_sources(recipe.data)
-    if recipe.dev and recipe.stage == "caption":
-        records += [record for part in read_dev_sources(recipe.dev) for record in part]
-    items = [StoreItem(record.image_id, record.path) for record in records]
+    dev = []
+    if recipe.stage == "caption":
+        parts = read_dev_sources(recipe.dev) + read_dev_sources(recipe.test, "test")
+        dev = [record for part in parts for record in part]
+    items = [StoreItem(record.image_id, record.path) for record in records + dev]
+    for record in records:
+        for number in range(1, recipe.views.stored + 1):
+            box = stored_view(recipe.views, record.image_id, number).box
+            items.append(StoreItem(stored_id(record.image_id, number), record.path, box))
     if source is not None:
         return import_store(expand(recipe.store), source, encoder, items)
     report = (lambda done: watch.photos(done, len(items))) if watch.photos else None
@@ -117,17 +130,22 @@ def save_encoder(run: Path, encoder: ImageEncoder) -> None:
 
 
 def start_from(encoder: nn.Module, folder: str) -> None:
-    """Fill an encoder with `encoder.safetensors` of an earlier run; "" leaves it as it is.
+    """Fill an encoder with that of an earlier distillation or model; "" leaves it as it is.
 
     Raises:
         InputError: the run has no encoder, or one of other sizes.
     """
     if not folder:
         return
-    path = expand(folder) / "encoder.safetensors"
-    if not path.exists():
-        raise InputError(f"{path}: is not there. Train that run first: prefixcap train RECIPE")
-    tensors = {k.removeprefix("encoder."): v for k, v in load_file(path).items()}
+    places = [expand(folder) / name for name in ("encoder.safetensors", WEIGHTS_FILE)]
+    path = next((place for place in places if place.exists()), None)
+    if path is None:
+        raise InputError(f"{places[0]}: is not there. Train that run first: prefixcap train RECIPE")
+    tensors = {
+        name.removeprefix("encoder."): tensor.float()
+        for name, tensor in load_file(path).items()
+        if name.startswith("encoder.")
+    }
     try:
         encoder.load_state_dict(tensors)
     except RuntimeError as error:
@@ -142,7 +160,30 @@ def grid_statistics(store: EmbeddingStore) -> tuple[Tensor, Tensor]:
     return vectors.mean(0), vectors.std(0).clamp(min=1e-3)
 
 
+def _encoder_of_store(recipe: Recipe) -> ImageEncoder:
+    """The encoder whose vectors the recipe's store holds, in evaluation mode.
+
+    Raises:
+        InputError: its weights are to come from an earlier run, and the recipe names none.
+    """
+    config = _stored_encoder(recipe)
+    if config.stated_dim:
+        return StatedEncoder(config)
+    if not config.stored:
+        return load_encoder(config, dtype=torch.bfloat16)
+    if recipe.start_from and not recipe.encoder_from:
+        return ClipCap.from_pretrained(expand(recipe.start_from)).encoder
+    if not recipe.encoder_from:
+        raise InputError(
+            f"recipe {recipe.name}: its store would hold vectors of random weights; name a "
+            "distillation in encoder_from, or a model in start_from"
+        )
+    encoder = build_encoder(recipe.encoder)
+    start_from(encoder, recipe.encoder_from)
+    return encoder.eval()
+
+
 def _stored_encoder(recipe: Recipe) -> EncoderConfig:
-    """The encoder whose vectors the recipe's store holds."""
+    """Settings of the encoder whose vectors the recipe's store holds."""
     config = recipe.distill.teacher if recipe.distill else recipe.encoder
     return config.model_copy(update={"name": str(expand(config.name))})

@@ -1,5 +1,6 @@
 """Training photos in memory, and random views of them: crops, mirror images, light."""
 
+import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -41,6 +42,44 @@ def draw_view(config: ViewConfig, generator: np.random.Generator) -> View:
     mirrored = bool(config.mirror and generator.random() < 0.5)
     brightness, contrast = generator.uniform(1 - config.light, 1 + config.light, 2).tolist()
     return View((left, top, left + width, top + height), mirrored, brightness, contrast)
+
+
+def stored_view(config: ViewConfig, image_id: str, number: int) -> View:
+    """The view of a photo that a store holds as `number`: 0 the whole photo, else one of its crops.
+
+    A crop follows from the id alone; neither mirrored nor lit otherwise.
+    """
+    if number == 0:
+        return WHOLE
+    generator = np.random.default_rng((zlib.crc32(image_id.encode()), number))
+    return View(draw_view(config, generator).box, False, 1.0, 1.0)
+
+
+def stored_id(image_id: str, number: int) -> str:
+    """Id under which a store holds that view."""
+    return image_id if number == 0 else f"{image_id}::view{number}"
+
+
+def inside(outer: View, inner: View) -> View:
+    """The view of the photo that `inner` is of what `outer` shows."""
+    left, top, right, bottom = outer.box
+    width, height = right - left, bottom - top
+    a, b, c, d = inner.box
+    a, c = (1 - c, 1 - a) if outer.mirrored else (a, c)
+    return View(
+        (left + a * width, top + b * height, left + c * width, top + d * height),
+        outer.mirrored != inner.mirrored,
+        outer.brightness * inner.brightness,
+        outer.contrast * inner.contrast,
+    )
+
+
+def cut(photo: Image.Image, box: tuple[float, float, float, float]) -> Image.Image:
+    """The part of a photo that `box` names in shares of its sides, to whole pixels."""
+    width, height = photo.size
+    left, top = round(box[0] * width), round(box[1] * height)
+    right, bottom = round(box[2] * width), round(box[3] * height)
+    return photo.crop((left, top, max(right, left + 1), max(bottom, top + 1)))
 
 
 class PhotoArray:
