@@ -111,7 +111,11 @@ class TrainConfig(Settings):
     checkpoint_minutes: float = Field(5.0, gt=0)
     keep_checkpoints: int = Field(2, ge=1)
     validate_epochs: float = Field(1.0, gt=0)
+    best_by: Literal["cider", "loss"] = "cider"  # on dev; what `best` and `patience` go by
+    patience: int = Field(0, ge=0)  # validations without a gain that end the run; 0: off
     threads: int = Field(0, ge=0)  # 0: torch's own choice
+    device: str = ""  # such as "cpu" or "cuda"; "": a GPU where there is one
+    tensorboard: bool = False  # the log and dev photos with captions for TensorBoard too
 
     @model_validator(mode="after")
     def _single_captions_have_no_neighbours(self) -> Self:
