@@ -64,7 +64,7 @@ class Captioner:
         self.model = model.eval()
         self.encoder: ImageEncoder = model.encoder
         self.name = name
-        self.device = next(model.mapper.parameters()).device
+        self.device = next(model.caption_parts[0].parameters()).device
 
     @classmethod
     def from_pretrained(
@@ -234,7 +234,7 @@ class Captioner:
         digest = hashlib.blake2b(digest_size=8)
         digest.update(self.model.config.model_dump_json(exclude={"decoding"}).encode())
         digest.update(self.encoder.fingerprint().encode())
-        for part in (self.model.mapper, self.model.lm):
+        for part in self.model.caption_parts:
             for name, tensor in sorted(part.state_dict().items()):
                 head = tensor.detach().flatten()[: HASHED_BYTES // tensor.element_size()]  # (K,)
                 digest.update(f"{name} {tuple(tensor.shape)}".encode())

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from transformers import GPT2LMHeadModel
 from transformers.models.gpt2.modeling_gpt2 import GPT2Block
 
-from prefixcap.packed_linear import Linear, fast_linear
+from prefixcap.packed_linear import Linear, fast_linear, parameter_versions
 
 TANH_GELU = ("gelu_new", "gelu_pytorch_tanh", "gelu_fast")
 HEAD_ROWS = 128  # rows of logits at a time: 13 MB in bf16, which stay in the cache until converted
@@ -75,13 +75,8 @@ class GPT2Weights:
         self.norm = transformer.ln_f
         self.output = OutputLayer(lm.lm_head.weight)
         self.heads = lm.config.n_head
-        self._seen = _fingerprint(lm)
+        self._seen = parameter_versions(lm)
 
     def are_those_of(self, lm: GPT2LMHeadModel) -> bool:
         """False once the language model was trained on, loaded anew, moved or converted."""
-        return self._seen == _fingerprint(lm)
-
-
-def _fingerprint(lm: nn.Module) -> list[tuple[int, int, torch.dtype]]:
-    """Place, version counter and dtype of every parameter; every change in place counts it up."""
-    return [(p.data_ptr(), 0 if p.is_inference() else p._version, p.dtype) for p in lm.parameters()]
+        return self._seen == parameter_versions(lm)

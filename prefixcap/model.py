@@ -1,6 +1,5 @@
 """ClipCap: a mapper in front of a causal language model; loss, start and step, and its files."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Self
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from prefixcap.caption_batch import CaptionBatch, check_weights
 from prefixcap.causal_lm import fresh_gpt2, load_causal_lm, pinned, stored_causal_lm
 from prefixcap.config import ModelConfig
 from prefixcap.encoder import ImageEncoder, build_encoder
@@ -29,24 +29,6 @@ from prefixcap.model_files import (
 from prefixcap.packed_loss import Abilities, abilities_of, packed_loss
 from prefixcap.packed_rows import pack
 from prefixcap.tokenizer import CaptionTokenizer
-
-
-@dataclass(frozen=True)
-class CaptionBatch:
-    """M captions of B images.
-
-    Attributes:
-        embeddings: (B, D) or (B, N, D) float.
-        ids: (M, T) int64, right-padded with IGNORED; with the end token where one is trained.
-        image_rows: (M,) int64, the image of each caption, ascending.
-        weights: (M,) float32, what the loss of each caption is multiplied by; may be negative (a
-            caption to unlearn). None: all 1.
-    """
-
-    embeddings: Tensor
-    ids: Tensor
-    image_rows: Tensor
-    weights: Tensor | None = None
 
 
 class ClipCap(nn.Module):
@@ -120,7 +102,7 @@ class ClipCap(nn.Module):
             InputError: prefix and caption are longer than the language model can read, or there is
                 not one weight per caption.
         """
-        _check_weights(batch)
+        check_weights(batch)
         if self._abilities is None:
             self._abilities = abilities_of(self.lm)
         prefix = self.prefix(batch.embeddings)
@@ -145,6 +127,11 @@ class ClipCap(nn.Module):
     def step(self, ids: Tensor, state: State) -> Tensor:
         """Logits (B, W, V) float32 of the token after `ids` (B, W) int64; the state moves on."""
         return self._decoder.step(ids, state)
+
+    @property
+    def caption_parts(self) -> list[nn.Module]:
+        """What turns embeddings into captions."""
+        return [self.mapper, self.lm]
 
     @property
     def trained_parameters(self) -> int:
@@ -269,15 +256,6 @@ def _stored_encoder(config: ModelConfig) -> ImageEncoder | None:
     if not config.encoder.stored:
         return None
     return build_encoder(config.encoder).requires_grad_(False)
-
-
-def _check_weights(batch: CaptionBatch) -> None:
-    """Raise where there are other weights than one per caption."""
-    weights, expected = batch.weights, (len(batch.ids),)
-    if weights is not None and weights.shape != expected:
-        raise InputError(
-            f"weights have the shape {tuple(weights.shape)}, expected {expected}: one per caption"
-        )
 
 
 def _check_widths(lm: PreTrainedModel, tokenizer: CaptionTokenizer) -> None:

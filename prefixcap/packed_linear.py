@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import cache
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 Linear = Callable[[Tensor], Tensor]
@@ -68,3 +68,12 @@ def can_pack(dtype: torch.dtype) -> bool:
     expected = x.double() @ weight.double().t()
     error = (found - expected).abs().max() / expected.abs().max()
     return error.item() < (PROBE_TOLERANCE if dtype is torch.float32 else 1e-2)
+
+
+def parameter_versions(module: nn.Module) -> list[tuple[int, int, torch.dtype]]:
+    """Place, version counter and dtype of every parameter; every change in place counts it up.
+
+    Equal lists mean that copies made of the weights are still those of `module`.
+    """
+    found = module.parameters()
+    return [(p.data_ptr(), 0 if p.is_inference() else p._version, p.dtype) for p in found]

@@ -37,6 +37,7 @@ LOOSE_ENDS = re.compile(r"\b(?:TODO|FIXME|XXX)\b|# noqa|type: ignore|NotImplemen
 TESTED_BY = {  # modules without a test file of their own, and the one that covers them
     "__init__": "test_imports.py",
     "__main__": "test_cli.py",
+    "caption_batch": "test_model.py",
     "caption_stage": "test_stages.py",
     "checkpoint": "test_train.py",
     "cli_demo": "test_demo.py",
