@@ -93,7 +93,7 @@ def evaluate(
     written.counts["without_references"] = len(bare)
     files = _Files(_out_folder(out, model), split or "all", model)
     _write_captions(files, written, records)
-    written.facts.update(dataset=name, split=split)
+    written.facts.update(dataset=name, split=split, data=_place(path, images))
     _score(files, written, records, scoring, train)
     _say_skipped(written)
 
@@ -113,6 +113,12 @@ class _Files:
     @property
     def scores(self) -> Path:
         return self.folder / f"scores-{self.split}.json"
+
+
+def _place(path: Path, images: Path | None) -> dict[str, str | None]:
+    """Where the references and photos were read, for reports that show them."""
+    here = path.resolve() if path.exists() else path  # the hub has names that are no paths
+    return {"path": str(here), "images": str(images.resolve()) if images else None}
 
 
 def _out_folder(out: Path | None, model: str) -> Path:
