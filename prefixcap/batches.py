@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
@@ -20,11 +20,13 @@ from prefixcap.embeddings import EmbeddingStore
 from prefixcap.errors import InputError
 from prefixcap.images import find_photos
 from prefixcap.model import CaptionBatch
+from prefixcap.processes import ALONE, Processes
 from prefixcap.recipe import SourceConfig, TrainConfig, ViewConfig, expand
 from prefixcap.tokenizer import IGNORED
 from prefixcap.views import PhotoArray, View, draw_view, inside, stored_id, stored_view
 
 BatchT = TypeVar("BatchT", covariant=True)
+ALL = slice(None)
 
 
 class BatchSource(Protocol[BatchT]):
@@ -33,7 +35,7 @@ class BatchSource(Protocol[BatchT]):
     steps_per_epoch: int
 
     def batch(self, step: int) -> BatchT:
-        """The batch of one step, the same at every call."""
+        """This process's share of the batch of one step, the same at every call."""
 
 
 def read_sources(sources: Sequence[SourceConfig]) -> list[CaptionRecord]:
@@ -97,9 +99,12 @@ class ImageSource(Protocol):
     """Where a step's images come from: pixels, a store, or nothing at all."""
 
     def images(
-        self, indices: np.ndarray, generator: np.random.Generator
+        self, indices: np.ndarray, generator: np.random.Generator, mine: slice = ALL
     ) -> tuple[Tensor | None, Tensor]:
-        """Pixels (B, 3, S, S) or None, and embeddings (B, ...), of the given records."""
+        """Pixels (B, 3, S, S) or None, and embeddings (B, ...), of the given records.
+
+        Only of those in `mine`, with the random views that they have among all of them.
+        """
 
 
 class PixelSource:
@@ -109,12 +114,11 @@ class PixelSource:
         self.photos, self.views, self.preprocess = photos, views, preprocess
 
     def images(
-        self, indices: np.ndarray, generator: np.random.Generator
+        self, indices: np.ndarray, generator: np.random.Generator, mine: slice = ALL
     ) -> tuple[Tensor | None, Tensor]:
         """Pixels (B, 3, S, S) of one random view of each photo."""
-        return self.pixels(
-            indices, [draw_view(self.views, generator) for _ in indices]
-        ), torch.empty(0)
+        views = [draw_view(self.views, generator) for _ in indices]
+        return self.pixels(indices[mine], views[mine]), torch.empty(0)
 
     def pixels(self, indices: np.ndarray, views: Sequence[View]) -> Tensor:
         """Pixels (B, 3, S, S) float32 of one view of each photo."""
@@ -137,7 +141,7 @@ class StoreSource:
         self.rows = self.view_rows[:, 0]
 
     def images(
-        self, indices: np.ndarray, generator: np.random.Generator
+        self, indices: np.ndarray, generator: np.random.Generator, mine: slice = ALL
     ) -> tuple[Tensor | None, Tensor]:
         """Embeddings (B, D) or (B, N, D) float32 of one view of each image."""
         rows = self.rows[indices]
@@ -145,7 +149,7 @@ class StoreSource:
             rows = self.view_rows[
                 indices, generator.integers(self.view_rows.shape[1], size=len(indices))
             ]
-        return None, torch.from_numpy(self.store.rows(rows)).float()
+        return None, torch.from_numpy(self.store.rows(rows[mine])).float()
 
 
 def stored_rows(store: EmbeddingStore, ids: Sequence[str], crops: int) -> np.ndarray:
@@ -176,10 +180,10 @@ class BlankSource:
         self.shape = shape
 
     def images(
-        self, indices: np.ndarray, generator: np.random.Generator
+        self, indices: np.ndarray, generator: np.random.Generator, mine: slice = ALL
     ) -> tuple[Tensor | None, Tensor]:
         """Embeddings (B, ...) of zeros."""
-        return None, torch.zeros(len(indices), *self.shape)
+        return None, torch.zeros(len(indices[mine]), *self.shape)
 
 
 class DistillBatches:
@@ -192,8 +196,9 @@ class DistillBatches:
         store: EmbeddingStore,
         config: TrainConfig,
         words: int,
+        processes: Processes = ALONE,
     ) -> None:
-        self.source, self.store = source, store
+        self.source, self.store, self.processes = source, store, processes
         self.images_per_step, self.seed = config.images_per_step, config.seed
         self.looks = source.views
         if source.views.stored:
@@ -226,6 +231,8 @@ class DistillBatches:
         ]
         views = [draw_view(self.looks, generator) for _ in chosen]  # of what the teacher saw
         seen = [inside(*pair) for pair in zip(outer, views, strict=True)]
+        mine = self.processes.share(len(chosen))
+        chosen, numbers, views, seen = chosen[mine], numbers[mine], views[mine], seen[mine]
         grid = torch.from_numpy(self.store.rows(self.store_rows[chosen, numbers]))  # (B, N, D)
         side = int(grid.shape[1] ** 0.5)
         return DistillBatch(
@@ -251,9 +258,11 @@ class CaptionBatches:
         usable: np.ndarray,
         source: ImageSource,
         config: TrainConfig,
+        processes: Processes = ALONE,
     ) -> None:
         """Batches of the records `usable`, rows of `tokens` (one entry an image, its captions)."""
         self.tokens, self.source, self.config = tokens, source, config
+        self.processes = processes
         self.rows = usable
         self.steps_per_epoch = steps_per_epoch(len(usable), config)
         self.singles = np.array(  # (M, 2) row and place of every caption
@@ -267,8 +276,9 @@ class CaptionBatches:
         generator = np.random.default_rng((self.config.seed, 1, step))
         choose = self._single_captions if self.config.shuffle_captions else self._whole_images
         chosen, captions = choose(*divmod(step, self.steps_per_epoch))
-        pixels, embeddings = self.source.images(chosen, generator)
-        ids, image_rows = padded([self._some(image, generator) for image in captions])
+        mine = self.processes.share(len(chosen))
+        pixels, embeddings = self.source.images(chosen, generator, mine)
+        ids, image_rows = padded([self._some(image, generator) for image in captions][mine])
         return CaptionStep(pixels, CaptionBatch(embeddings, ids, image_rows))
 
     def _whole_images(
@@ -331,14 +341,14 @@ def padded(captions: Sequence[Sequence[Sequence[int]]]) -> tuple[Tensor, Tensor]
     return ids, torch.tensor([row for row, image in enumerate(captions) for _ in image])
 
 
-def prefetched(source: BatchSource[BatchT], first: int, last: int) -> Iterator[BatchT]:
-    """Batches of steps first..last-1, the next two made while one is trained on."""
+def prefetched(make: Callable[[int], BatchT], first: int, last: int) -> Iterator[BatchT]:
+    """`make` of steps first..last-1, the next two made while one is trained on."""
     with ThreadPoolExecutor(1) as pool:
-        waiting = [pool.submit(source.batch, step) for step in range(first, min(first + 2, last))]
+        waiting = [pool.submit(make, step) for step in range(first, min(first + 2, last))]
         for step in range(first, last):
             ready = waiting.pop(0).result()
             if step + 2 < last:
-                waiting.append(pool.submit(source.batch, step + 2))
+                waiting.append(pool.submit(make, step + 2))
             yield ready
 
 

@@ -25,15 +25,14 @@ from prefixcap.config import DecodeOptions, ModelConfig
 from prefixcap.datasets.records import CaptionRecord
 from prefixcap.datasets.trainable import refuse_untrainable
 from prefixcap.embeddings import EmbeddingStore
-from prefixcap.encoder import ImageEncoder, build_encoder, load_encoder
+from prefixcap.encoder import ImageEncoder, StatedEncoder, build_encoder, load_encoder
 from prefixcap.errors import InputError
 from prefixcap.evaluate import evaluate_captioner, score_captions
 from prefixcap.metrics import Scores
-from prefixcap.model import ClipCap
+from prefixcap.model import CaptionBatch, ClipCap
 from prefixcap.recipe import Recipe, TrainConfig, expand
 from prefixcap.run_folder import RunFolder
 from prefixcap.self_critical import SelfCriticalBatches, self_critical_task
-from prefixcap.stated_encoder import StatedEncoder
 from prefixcap.stages import Watch, count_trained, load_photos, prepare, start_from
 from prefixcap.tokenizer import CaptionTokenizer, train_bpe
 from prefixcap.train import Validation, fit
@@ -232,7 +231,7 @@ def _validation(recipe: Recipe, model: ClipCap, run: RunFolder) -> Validation:
     """Scores of the model on each dev source; "score" is their mean CIDEr-D."""
     records = read_dev_sources(recipe.dev)
     store = EmbeddingStore(expand(recipe.store)) if recipe.store else None
-    stored = [record for part in records for record in stored_records(part, store)]
+    stored = [r for part in records for r in stored_records(part, store) if r.captions]
 
     def scores() -> dict[str, float]:
         values = {"dev_loss": _dev_loss(model, stored, recipe, store)} if stored else {}

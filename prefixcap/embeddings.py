@@ -16,11 +16,10 @@ import torch
 from prefixcap.atomic import replacing, write_json
 from prefixcap.config import PreprocessConfig
 from prefixcap.datasets.stored_photos import photo_source
-from prefixcap.encoder import ImageEncoder
+from prefixcap.encoder import ImageEncoder, StatedEncoder
 from prefixcap.errors import InputError
 from prefixcap.images import Skipped, UnreadableImage, open_rgb
 from prefixcap.preprocess import pixels
-from prefixcap.stated_encoder import StatedEncoder
 from prefixcap.views import cut
 
 FORMAT_VERSION = 1

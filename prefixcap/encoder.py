@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import torch
@@ -22,13 +23,14 @@ from prefixcap.resnet import ResNet
 from prefixcap.tensor_files import read_tensors
 from prefixcap.transformer_encoders import build_transformer, load_transformer
 
-__all__ = ["ImageEncoder", "build_encoder", "load_encoder", "resolve_encoder"]
+__all__ = ["ImageEncoder", "StatedEncoder", "build_encoder", "load_encoder", "resolve_encoder"]
 
 # Input of MobileNetV2's weights: level / 127.5 - 1, the whole photo squashed to 224 pixels.
 MOBILENET_PREPROCESS = PreprocessConfig(
     resize="squash", resample="bilinear", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)
 )
 MOBILENET_FILE = "weights_int8.npz"
+STATED = {"kind", "name", "revision", "output", "normalize"}  # what stated vectors depend on
 
 
 class ImageEncoder(nn.Module):
@@ -116,6 +118,52 @@ class ImageEncoder(nn.Module):
         if self._cast_digests and self._cast_digests[0] == digest:
             return self._cast_digests[1]
         return digest
+
+
+class StatedEncoder(ImageEncoder):
+    """An encoder whose vectors are at hand and whose weights are not; it encodes nothing.
+
+    A model that is trained with it names the encoder, whose weights are then needed for photos.
+    """
+
+    def __init__(self, config: EncoderConfig) -> None:
+        """`config.stated_dim` has to be filled in."""
+        nn.Module.__init__(self)
+        if config.stated_dim is None:
+            raise ValueError(f"encoder {config.name}: its width is not stated")
+        self.config = config.model_copy(update={"stated_dim": None})
+        self.embedding_dim = config.stated_dim
+
+    def forward(self, pixel_values: Tensor) -> NoReturn:
+        """Nothing.
+
+        Raises:
+            InputError: always.
+        """
+        raise InputError(
+            f"encoder {self.config.name}: only its width is stated (encoder.stated_dim), so no "
+            "photo can be encoded. Give a store or store_from with vectors of all photos, or leave "
+            "stated_dim out where its weights can be had"
+        )
+
+    def fingerprint(self) -> str:
+        """Hash, 64 hexadecimal digits, of what is said of the encoder."""
+        facts = {**self.facts(), "dim": self.embedding_dim}
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+    def facts(self) -> dict[str, str | bool | None]:
+        """What its vectors depend on, as far as it is known."""
+        return self.config.model_dump(mode="json", include=STATED)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of its vectors in computations."""
+        return torch.float32
+
+    @property
+    def device(self) -> torch.device:
+        """The CPU, where stores are read."""
+        return torch.device("cpu")
 
 
 def load_encoder(

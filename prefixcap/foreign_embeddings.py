@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from prefixcap.datasets.annotations import read_text
 from prefixcap.datasets.parquet import read_columns
 from prefixcap.datasets.stored_photos import photo_source
 from prefixcap.embedding_pickle import read_embedding_pickle
 from prefixcap.embeddings import SHARD_ROWS, StoreItem, begin_store, finish_store, write_shard
-from prefixcap.encoder import ImageEncoder
+from prefixcap.encoder import ImageEncoder, StatedEncoder
 from prefixcap.errors import InputError
 from prefixcap.images import Skipped, UnreadableImage, open_rgb
 
@@ -67,12 +68,18 @@ def import_store(
 
 
 def read_foreign(source: Path) -> ForeignEmbeddings:
-    """Vectors of clip-retrieval's output folder, or of a pickle of the original.
+    """Vectors of clip-retrieval's output folder, of one matrix with names, or of a pickle.
+
+    The matrix is the only `.npy` file of a folder (N, D), the names are its only `.txt` file, one a
+    line; the pickle is the original code's.
 
     Raises:
-        InputError: it is neither, or its parts do not fit each other.
+        InputError: it is none of them, or its parts do not fit each other.
     """
     if source.is_dir():
+        matrices, lists = sorted(source.glob("*.npy")), sorted(source.glob("*.txt"))
+        if len(matrices) == len(lists) == 1:
+            return _read_matrix(matrices[0], lists[0])
         return _read_clip_retrieval(source)
     pickle = read_embedding_pickle(source)
     count = len(pickle.embeddings)
@@ -85,13 +92,28 @@ def read_foreign(source: Path) -> ForeignEmbeddings:
     return ForeignEmbeddings([pickle.embeddings.float().numpy()[pickle.rows]], pickle.image_ids)
 
 
+def _read_matrix(matrix: Path, names: Path) -> ForeignEmbeddings:
+    """A matrix (N, D) with a list of N names."""
+    try:
+        vectors = np.load(matrix, mmap_mode="r")
+    except (OSError, ValueError) as error:
+        raise InputError(f"{matrix}: is no matrix that numpy can read ({error})") from error
+    found = [line.strip() for line in read_text(names).splitlines() if line.strip()]
+    if vectors.ndim != 2 or vectors.dtype.kind != "f" or len(vectors) != len(found):
+        raise InputError(
+            f"{matrix}: is {vectors.dtype} of shape {vectors.shape}, expected floats with a row "
+            f"for each of the {len(found)} names in {names.name}"
+        )
+    return ForeignEmbeddings([vectors], found)
+
+
 def _read_clip_retrieval(folder: Path) -> ForeignEmbeddings:
     """`img_emb/img_emb_N.npy` with the paths in `metadata/metadata_N.parquet`."""
     files = sorted(folder.glob("img_emb/img_emb_*.npy"), key=_number)
     if not files:
         raise InputError(
             f"{folder}: has no img_emb/img_emb_*.npy; expected what `clip-retrieval inference` "
-            "writes, or a pickle of the original"
+            "writes, one .npy matrix with one .txt list of names, or a pickle of the original"
         )
     parts, names = [], []
     for file in files:
@@ -147,7 +169,8 @@ def _check_encoder(
 ) -> None:
     """Refuse vectors that this encoder would not give for the same photos.
 
-    Photos that are not there any more are not compared; widths and norms always are.
+    Photos that are not there any more are not compared, and none where the encoder's weights are
+    not at hand; widths and norms always are.
     """
     shape = pairs[0][1].shape
     if encoder.config.output != "pooled" or shape != (encoder.embedding_dim,):
@@ -163,6 +186,8 @@ def _check_encoder(
             f"{source}: vectors are {'' if unit else 'not '}of length 1; set encoder.normalize = "
             f"{str(unit).lower()} in the recipe"
         )
+    if isinstance(encoder, StatedEncoder):
+        return
     for item, vector in pairs:
         try:
             expected = encoder.encode([open_rgb(photo_source(item.path))])[0].cpu()

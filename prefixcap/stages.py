@@ -15,7 +15,7 @@ from prefixcap.config import EncoderConfig
 from prefixcap.datasets.records import CaptionRecord
 from prefixcap.distill import Distiller
 from prefixcap.embeddings import EmbeddingStore, StoreItem, build_store
-from prefixcap.encoder import ImageEncoder, build_encoder, load_encoder
+from prefixcap.encoder import ImageEncoder, StatedEncoder, build_encoder, load_encoder
 from prefixcap.errors import InputError
 from prefixcap.foreign_embeddings import import_store
 from prefixcap.images import Skipped
@@ -23,7 +23,6 @@ from prefixcap.model import ClipCap
 from prefixcap.model_files import WEIGHTS_FILE
 from prefixcap.recipe import Recipe, expand
 from prefixcap.run_folder import RunFolder
-from prefixcap.stated_encoder import StatedEncoder
 from prefixcap.train import Progress, fit
 from prefixcap.views import PhotoArray, stored_id, stored_view
 
