@@ -1,7 +1,7 @@
 """The caption stages of a recipe: language model alone, or the whole captioner."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -15,35 +15,34 @@ from prefixcap.batches import (
     ImageSource,
     PixelSource,
     StoreSource,
-    padded,
     read_dev_sources,
     read_sources,
 )
-from prefixcap.captioner import Captioner
+from prefixcap.captioner import Captioner, CaptionModel, load_model, model_class
 from prefixcap.checkpoint import checkpoints
-from prefixcap.config import DecodeOptions, ModelConfig
+from prefixcap.config import ModelConfig
 from prefixcap.datasets.records import CaptionRecord
 from prefixcap.datasets.trainable import refuse_untrainable
+from prefixcap.dev_split import DevSplit
 from prefixcap.embeddings import EmbeddingStore
 from prefixcap.encoder import ImageEncoder, StatedEncoder, build_encoder, load_encoder
 from prefixcap.errors import InputError
-from prefixcap.evaluate import evaluate_captioner, score_captions
-from prefixcap.metrics import Scores
-from prefixcap.model import CaptionBatch, ClipCap
+from prefixcap.model import ClipCap
 from prefixcap.recipe import Recipe, TrainConfig, expand
 from prefixcap.run_folder import RunFolder
 from prefixcap.self_critical import SelfCriticalBatches, self_critical_task
 from prefixcap.stages import Watch, count_trained, load_photos, prepare, start_from
 from prefixcap.tokenizer import CaptionTokenizer, train_bpe
 from prefixcap.train import Validation, fit
+from prefixcap.word_vocabulary import count_words
 
 DEV_BATCH = 64  # images whose captions are written at a time
 
 
 class CaptionTask(nn.Module):
-    """ClipCap as `train.fit` trains it; the encoder learns only where it has a rate."""
+    """A captioner as `train.fit` trains it; the encoder learns only where it has a rate."""
 
-    def __init__(self, model: ClipCap, config: TrainConfig) -> None:
+    def __init__(self, model: CaptionModel, config: TrainConfig) -> None:
         super().__init__()
         self.model = model
         self.config = config
@@ -62,7 +61,7 @@ class CaptionTask(nn.Module):
             embeddings = embeddings + self.config.noise * torch.randn_like(embeddings)
         captions = replace(batch.captions, embeddings=embeddings)
         loss, count = self.model.loss(captions, label_smoothing=self.config.label_smoothing)
-        return loss, count, {"tokens": count}
+        return loss, count, {"tokens": count, "captions": len(captions.ids)}
 
 
 def caption_recipe(recipe: Recipe, run: RunFolder, watch: Watch) -> None:
@@ -82,25 +81,43 @@ def caption_recipe(recipe: Recipe, run: RunFolder, watch: Watch) -> None:
     earlier = _earlier_model(recipe)
     tokenizer = _tokenizer(recipe, records, earlier)
     encoder = _encoder(recipe, earlier)
-    model = ClipCap.build(_model_config(recipe, encoder), tokenizer)
+    config = _model_config(recipe, encoder)
+    model = model_class(config).build(config, tokenizer)
     model.encoder = encoder
     if earlier is not None:
         _take_over(model, earlier, mapper=bool(recipe.start_from))
     source, readable = _image_source(recipe, records, encoder, run, watch)
-    validation = _validation(recipe, model, run) if recipe.dev else None
+    dev = read_dev_sources(recipe.dev)
+    trained_on = [record for record, is_there in zip(records, readable, strict=True) if is_there]
+    run.hold_data(data=_listed(trained_on), dev=_listed(r for part in dev for r in part))
+    validation = None
+    if recipe.dev:
+        split = DevSplit(recipe, run, dev, lambda record: _tokens(record, tokenizer, recipe))
+        validation = Validation(
+            lambda step: split.scores(Captioner(model), step),
+            lambda: model.save_pretrained(run.path / "best"),
+        )
     if recipe.self_critical is None:
         task = CaptionTask(model, recipe.train)
         tokens = [_tokens(record, tokenizer, recipe) for record in records]
         usable = np.flatnonzero(readable & np.array([bool(captions) for captions in tokens]))
-        batches = CaptionBatches(tokens, usable, source, recipe.train)
+        batches = CaptionBatches(tokens, usable, source, recipe.train, run.processes)
     else:
         task = self_critical_task(recipe, recipe.self_critical, model, records)
-        batches = SelfCriticalBatches(np.flatnonzero(readable), source, recipe.train)
+        usable = np.flatnonzero(readable)
+        batches = SelfCriticalBatches(usable, source, recipe.train, run.processes)
         if validation and not checkpoints(run.path):
-            run.log(step=0, best=False, **validation.scores())
+            task.to(run.processes.device)
+            run.log(step=0, best=False, **validation.scores(0))
     count_trained(task, run, watch)
     fit(task, batches, recipe.train, run, validation, watch.step)
-    model.save_pretrained(run.path / "model")
+    if run.processes.is_main:
+        model.save_pretrained(run.path / "model")
+
+
+def _listed(records: Iterable[CaptionRecord]) -> list[tuple[str, Sequence[str]]]:
+    """Image ids and captions, as a run holds on to them."""
+    return [(record.image_id, record.captions) for record in records]
 
 
 def plain(caption: str) -> str:
@@ -124,14 +141,15 @@ def _model_config(recipe: Recipe, encoder: ImageEncoder) -> ModelConfig:
         encoder=encoder.config,
         embedding_dim=shape[-1],
         embedding_tokens=shape[0] if len(shape) == 2 else None,
-        mapper=recipe.mapper,
-        language_model=recipe.language_model,
+        mapper=None if recipe.lstm else recipe.mapper,
+        language_model=None if recipe.lstm else recipe.language_model,
+        lstm=recipe.lstm,
         end_token=recipe.end_token,
         decoding=recipe.decoding,
     )
 
 
-def _earlier_model(recipe: Recipe) -> ClipCap | None:
+def _earlier_model(recipe: Recipe) -> CaptionModel | None:
     """The captioner whose weights this recipe starts from, if any.
 
     Raises:
@@ -143,38 +161,51 @@ def _earlier_model(recipe: Recipe) -> ClipCap | None:
             "keep one of them"
         )
     folder = recipe.start_from or recipe.language_model_from
-    return ClipCap.from_pretrained(expand(folder)) if folder else None
+    earlier = load_model(expand(folder)) if folder else None
+    if earlier and (recipe.lstm is None) != isinstance(earlier, ClipCap):
+        raise InputError(
+            f"recipe {recipe.name}: {folder} holds a {type(earlier).__name__}, which this recipe "
+            "does not train; name another model, or change its [lstm]"
+        )
+    if recipe.lstm and recipe.language_model_from:
+        raise InputError(
+            f"recipe {recipe.name}: an LSTM has no language model apart from it; give the earlier "
+            "model in start_from"
+        )
+    return earlier
 
 
-def _take_over(model: ClipCap, earlier: ClipCap, *, mapper: bool) -> None:
-    """Copy the language model, and the mapper if asked, of an earlier model of the same sizes.
+def _take_over(model: CaptionModel, earlier: CaptionModel, *, mapper: bool) -> None:
+    """Copy an LSTM, or a language model and the mapper if asked, of an earlier model of its sizes.
 
     A mapper that never saw an image (stage "language") is not worth taking: its outputs grow to a
     large constant in which images then drown.
     """
+    parts = list(zip(model.caption_parts, earlier.caption_parts, strict=True))
     try:
-        if mapper:
-            model.mapper.load_state_dict(earlier.mapper.state_dict())
-        model.lm.load_state_dict(earlier.lm.state_dict())
+        for part, earlier_part in parts if mapper else parts[-1:]:
+            part.load_state_dict(earlier_part.state_dict())
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
         raise InputError(f"the model to start from has other sizes ({reason})") from error
 
 
 def _tokenizer(
-    recipe: Recipe, records: Sequence[CaptionRecord], earlier: ClipCap | None
+    recipe: Recipe, records: Sequence[CaptionRecord], earlier: CaptionModel | None
 ) -> CaptionTokenizer:
     """The earlier model's tokenizer, the named language model's, or one made from the captions."""
     if earlier is not None:
         return earlier.tokenizer
+    captions = (_text(caption, recipe) for record in records for caption in record.captions)
+    if recipe.lstm:
+        return count_words(captions, recipe.lstm.min_count)
     if recipe.language_model.name:
         lm = recipe.language_model
         return CaptionTokenizer.from_pretrained(lm.name, lm.revision)
-    captions = (_text(caption, recipe) for record in records for caption in record.captions)
     return train_bpe(captions, recipe.language_model.vocabulary)
 
 
-def _encoder(recipe: Recipe, earlier: ClipCap | None) -> ImageEncoder:
+def _encoder(recipe: Recipe, earlier: CaptionModel | None) -> ImageEncoder:
     """The recipe's encoder: loaded by name, or with weights of an earlier run."""
     if recipe.encoder.stated_dim:
         return StatedEncoder(recipe.encoder)
@@ -225,79 +256,3 @@ def _image_source(
         return source, source.rows >= 0
     photos = load_photos(records, recipe, run, watch)
     return PixelSource(photos, recipe.views, encoder.config.preprocess), photos.readable
-
-
-def _validation(recipe: Recipe, model: ClipCap, run: RunFolder) -> Validation:
-    """Scores of the model on each dev source; "score" is their mean CIDEr-D."""
-    records = read_dev_sources(recipe.dev)
-    store = EmbeddingStore(expand(recipe.store)) if recipe.store else None
-    stored = [r for part in records for r in stored_records(part, store) if r.captions]
-
-    def scores() -> dict[str, float]:
-        values = {"dev_loss": _dev_loss(model, stored, recipe, store)} if stored else {}
-        for source, part in zip(recipe.dev, records, strict=True):
-            found = _dev_scores(Captioner(model), part, recipe.decoding, store)
-            values |= {f"{source.format} {name}": value for name, value in found.corpus.items()}
-        ciders = [value for metric, value in values.items() if metric.endswith("CIDEr")]
-        return {**values, "score": float(np.mean(ciders))}
-
-    return Validation(scores, lambda: model.save_pretrained(run.path / "best"))
-
-
-def _dev_scores(
-    captioner: Captioner,
-    records: Sequence[CaptionRecord],
-    options: DecodeOptions,
-    store: EmbeddingStore | None,
-) -> Scores:
-    """CIDEr-D and BLEU of dev captions, written from stored embeddings or else from photos."""
-    metrics = ("cider", "bleu")
-    stored = stored_records(records, store)
-    if store is None or not stored:
-        return evaluate_captioner(captioner, records, options, metrics).scores
-    return score_captions(stored_captions(captioner, stored, options, store), stored, metrics)
-
-
-def stored_records(
-    records: Sequence[CaptionRecord], store: EmbeddingStore | None
-) -> list[CaptionRecord]:
-    """Records whose image is in the store; none without a store."""
-    return [record for record in records if store and record.image_id in store.row_of]
-
-
-def stored_captions(
-    captioner: Captioner,
-    records: Sequence[CaptionRecord],
-    options: DecodeOptions,
-    store: EmbeddingStore,
-) -> dict[str, str]:
-    """Caption of each image by its id, written from stored embeddings."""
-    captions: dict[str, str] = {}
-    for part, embeddings in _dev_batches(records, store):
-        written = captioner.captions_of_embeddings(embeddings, options)
-        captions |= {r.image_id: found[0].text for r, found in zip(part, written, strict=True)}
-    return captions
-
-
-@torch.inference_mode()
-def _dev_loss(
-    model: ClipCap, records: Sequence[CaptionRecord], recipe: Recipe, store: EmbeddingStore
-) -> float:
-    """Mean cross-entropy of the tokens of dev captions, in nats."""
-    total, count = 0.0, 0
-    for part, embeddings in _dev_batches(records, store):
-        captions = [_tokens(record, model.tokenizer, recipe) for record in part]
-        loss, tokens = model.loss(CaptionBatch(embeddings, *padded(captions)))
-        total, count = total + float(loss), count + tokens
-    return total / count
-
-
-def _dev_batches(
-    records: Sequence[CaptionRecord], store: EmbeddingStore
-) -> Iterator[tuple[Sequence[CaptionRecord], Tensor]]:
-    """Records and their stored embeddings (B, D) or (B, N, D), some at a time."""
-    source = StoreSource(store, records)
-    for start in range(0, len(records), DEV_BATCH):
-        part = records[start : start + DEV_BATCH]
-        rows = np.arange(start, start + len(part))
-        yield part, source.images(rows, np.random.default_rng(0))[1]

@@ -4,7 +4,7 @@ import json
 import os
 import re
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,27 @@ PATTERN = re.compile(r"step-(\d{8})")
 
 @dataclass
 class TrainState:
-    """What a run has to remember beside its weights: steps done, best value so far."""
+    """What a run has to remember beside its weights.
+
+    Attributes:
+        step: steps done.
+        best: best score of a validation so far.
+        stale: validations since the best one.
+    """
 
     step: int = 0
     best: float | None = None
+    stale: int = 0
+
+    def judge(self, score: float) -> bool:
+        """Whether this score of a validation is the best so far; it is counted."""
+        is_best = self.best is None or score > self.best
+        self.best, self.stale = (score, 0) if is_best else (self.best, self.stale + 1)
+        return is_best
+
+    def finished(self, steps: int, patience: int) -> bool:
+        """Whether all `steps` are done, or `patience` (0: endless) validations gained nothing."""
+        return self.step >= steps or 0 < patience <= self.stale
 
 
 def save_checkpoint(
@@ -35,7 +52,9 @@ def save_checkpoint(
     average: AveragedWeights | None,
     keep: int,
 ) -> Path:
-    """Write `run/checkpoints/step-N` (weights, optimizer, random state), then drop old ones.
+    """Write `run/checkpoints/step-N` (weights, optimizer, state), then drop old ones.
+
+    Random numbers need no state: they follow from the step (`train.step_seed`).
 
     Raises:
         OSError: the disk is full or read-only; every earlier checkpoint is then still whole.
@@ -49,9 +68,8 @@ def save_checkpoint(
         save_file(_contiguous(_optimizer_tensors(optimizer)), part / "optimizer.safetensors")
         if average is not None:
             save_file(_contiguous(average.average), part / "average.safetensors")
-        extra = {"step": state.step, "best": state.best, "average_step": average and average.step}
+        extra = {**asdict(state), "average_step": average and average.step}
         (part / "state.json").write_text(json.dumps(extra), encoding="utf-8")
-        save_file({"torch": torch.get_rng_state()}, part / "random.safetensors")
         for file in part.iterdir():
             _flush(file)
         shutil.rmtree(folder, ignore_errors=True)
@@ -77,7 +95,7 @@ def load_checkpoint(
     optimizer: torch.optim.Optimizer,
     average: AveragedWeights | None,
 ) -> TrainState:
-    """State of the run at `folder`, with module, optimizer, average and random state restored.
+    """State of the run at `folder`, with module, optimizer and average restored.
 
     Raises:
         InputError: a file is damaged, or its tensors are not those of this model.
@@ -87,9 +105,7 @@ def load_checkpoint(
         load_trained(module, load_file(folder / "weights.safetensors"), str(folder))
         _restore_optimizer(optimizer, load_file(folder / "optimizer.safetensors"))
         if average is not None:
-            average.average = load_file(folder / "average.safetensors")
-            average.step = extra["average_step"]
-        torch.set_rng_state(load_file(folder / "random.safetensors")["torch"])
+            average.load(load_file(folder / "average.safetensors"), extra["average_step"])
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         if isinstance(error, InputError):
             raise
@@ -97,7 +113,7 @@ def load_checkpoint(
             f"{folder}: is damaged ({error}). Remove this folder; the run then continues from "
             f"the checkpoint before it"
         ) from error
-    return TrainState(step=extra["step"], best=extra["best"])
+    return TrainState(extra["step"], extra["best"], extra.get("stale", 0))
 
 
 def load_trained(module: nn.Module, tensors: dict[str, Tensor], source: str) -> None:

@@ -48,28 +48,38 @@ def train(
     recipe: RecipeFile,
     settings: Settings = None,
     runs: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs"),
+    device: Annotated[
+        str | None, typer.Option(help="Such as cpu or cuda. Default: the recipe's train.device.")
+    ] = None,
 ) -> None:
     """Train what a recipe describes. Stopped, the same command continues exactly there."""
     from prefixcap.recipe import load_recipe
 
     loaded = load_recipe(recipe, settings)
     from prefixcap.caption_stage import caption_recipe
+    from prefixcap.captioner import usable_device
+    from prefixcap.processes import joined
     from prefixcap.run_folder import RunFolder
-    from prefixcap.stages import distill_recipe
+    from prefixcap.stages import Watch, distill_recipe
     from prefixcap.train import Interrupted
 
-    run = RunFolder(runs / loaded.name, loaded)
+    processes = joined(usable_device(device or loaded.train.device or None))
+    run = RunFolder(runs / loaded.name, loaded, processes)
+    if run.missing:
+        typer.echo(run.missing, err=True)
     stage = distill_recipe if loaded.stage == "distill" else caption_recipe
     try:
         with run.locked(), Watcher() as watcher:
-            stage(loaded, run, _watch(watcher))
+            stage(loaded, run, _watch(watcher) if processes.is_main else Watch())
     except Interrupted as error:
         saved = f"{run.path}: saved after {error}; the same command continues"
         if error.number == signal.SIGINT:
             raise Stopped(saved) from error
-        typer.echo(saved, err=True)
+        if processes.is_main:
+            typer.echo(saved, err=True)
         return  # SIGTERM is how schedulers end a job that will go on: not a failure
-    typer.echo(f"{run.path}: done")
+    if processes.is_main:
+        typer.echo(f"{run.path}: done")
 
 
 def _watch(watcher: Watcher) -> "Watch":
@@ -77,11 +87,21 @@ def _watch(watcher: Watcher) -> "Watch":
     from prefixcap.stages import Watch
 
     def on_step(progress: "Progress") -> None:
-        note = f"loss {progress.loss:.3f}, {progress.seconds_per_step:.2f} s/step"
-        watcher.show("steps", progress.step, progress.steps, note)
+        watcher.show("steps", progress.step, progress.steps, _note(progress))
 
     return Watch(
         photos=lambda done, total: watcher.show("photos", done, total),
         trained_parameters=lambda count: typer.echo(f"{count:,} trainable parameters", err=True),
         step=on_step,
     )
+
+
+def _note(progress: "Progress") -> str:
+    """Loss, speeds and memory in a few words."""
+    speeds = [
+        f"{value:,.0f} {name.removesuffix('_per_s')}/s"
+        for name, value in progress.values.items()
+        if name.endswith("_per_s")
+    ]
+    parts = [f"loss {progress.loss:.3f}", f"{progress.values['step_s']:.2f} s/step", *speeds]
+    return ", ".join([*parts, f"{progress.values['memory_mib']:,} MiB"])

@@ -33,9 +33,14 @@ def build_optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.AdamW
 
 
 def rate_factor(step: int, steps: int, config: TrainConfig) -> float:
-    """Share of the peak rate at `step` (from 0): linear warm-up, then decay to 0 at `steps`."""
+    """Share of the peak rate at `step` (from 0): linear warm-up, then decay to 0 at `steps`.
+
+    With `decay` "none" the rate stays after the warm-up.
+    """
     if step < config.warmup_steps:
         return step / config.warmup_steps
+    if config.decay == "none":
+        return 1.0
     share = (step - config.warmup_steps) / max(1, steps - config.warmup_steps)
     if config.decay == "cosine":
         return 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
@@ -64,6 +69,11 @@ class AveragedWeights:
         decay = min(self.decay, (1 + self.step) / (10 + self.step))
         for name, tensor in _averaged(module):
             self.average[name].lerp_(tensor.detach(), 1 - decay)
+
+    def load(self, average: dict[str, Tensor], step: int) -> None:
+        """Go on from the average of an earlier process after `step` updates."""
+        self.average = {name: average[name].to(t.device) for name, t in self.average.items()}
+        self.step = step
 
     @torch.no_grad()
     def swap(self, module: nn.Module) -> None:

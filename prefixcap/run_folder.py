@@ -1,10 +1,11 @@
 """`runs/NAME/`: recipe as run, versions, log and checkpoints of one training run."""
 
 import fcntl
+import hashlib
 import json
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,40 +14,96 @@ import torch
 
 import prefixcap
 from prefixcap.atomic import write_json
+from prefixcap.board import Board
 from prefixcap.errors import InputError
+from prefixcap.processes import ALONE, Processes
 from prefixcap.recipe import Recipe
 
-FREE_TO_CHANGE = {"log_steps", "checkpoint_minutes", "keep_checkpoints", "threads"}
+FREE_TO_CHANGE = {
+    "log_steps",
+    "checkpoint_minutes",
+    "keep_checkpoints",
+    "threads",
+    "device",
+    "tensorboard",
+}
 
 
 class RunFolder:
-    """A run's files; the same recipe continues, another one is refused."""
+    """A run's files; the same recipe continues, another one is refused.
 
-    def __init__(self, path: Path, recipe: Recipe) -> None:
-        self.path = path
-        path.mkdir(parents=True, exist_ok=True)
+    Attributes:
+        path: of the folder.
+        processes: those that train in it; only the main one writes.
+        board: TensorBoard's files, in the main process and where the recipe wants them.
+        missing: why there is no board although the recipe wants one, else "".
+    """
+
+    def __init__(self, path: Path, recipe: Recipe, processes: Processes = ALONE) -> None:
+        self.path, self.processes = path, processes
         written = path / "recipe.json"
         present = recipe.model_dump(mode="json")
         if written.exists():
             _refuse_changes(path, _as_run(written), present)
-        else:
+        elif processes.is_main:
+            path.mkdir(parents=True, exist_ok=True)
             write_json(written, present)
             write_json(path / "environment.json", environment())
         self.started = time.monotonic()
+        self.board: Board | None = None
+        self.missing = ""
+        if recipe.train.tensorboard and processes.is_main:
+            try:
+                self.board = Board(path / "tensorboard")
+            except InputError as error:
+                self.missing = f"{error}. The run goes on without"
 
     def log(self, **values: Any) -> None:
-        """Append one line to `log.jsonl`."""
+        """Append one line to `log.jsonl`; the numbers of a step go to the board too."""
+        if not self.processes.is_main:
+            return
         line = {"seconds": round(time.monotonic() - self.started, 2), **values}
         with (self.path / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
+        if self.board is not None and "step" in values:
+            step = values.pop("step")
+            self.board.scalars(step, values)
+
+    def hold_data(self, **parts: Sequence[tuple[str, Sequence[str]]]) -> None:
+        """Note the data that the run was begun with: ids of photos and their captions, in order.
+
+        Raises:
+            InputError: it was begun with other data; the message says what differs.
+        """
+        if not self.processes.is_main:
+            return
+        written = self.path / "data.json"
+        present = {name: _data_sheet(part) for name, part in parts.items()}
+        if not written.exists():
+            write_json(written, present)
+            return
+        before = json.loads(written.read_text(encoding="utf-8"))
+        changes = [
+            f"{name}: {_data_change(before[name], sheet)}"
+            for name, sheet in present.items()
+            if name in before and before[name] != sheet
+        ]
+        if changes:
+            raise InputError(
+                f"{self.path}: this run was begun with other data ({'; '.join(changes)}). Put it "
+                f"back to continue the run, or begin another with --set name=NEW"
+            )
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the run for this process.
+        """Hold the run for this process and those that train with it.
 
         Raises:
             InputError: another process trains in this folder.
         """
+        if not self.processes.is_main:
+            yield
+            return
         with (self.path / ".lock").open("w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -72,6 +129,32 @@ def environment() -> dict[str, str]:
         "machine": platform.machine(),
         "threads": str(torch.get_num_threads()),
     }
+
+
+def _data_sheet(records: Sequence[tuple[str, Sequence[str]]]) -> dict[str, int | str]:
+    """Numbers of photos and captions, and hashes of both."""
+    ids, texts = hashlib.blake2b(digest_size=16), hashlib.blake2b(digest_size=16)
+    for image_id, captions in records:
+        ids.update(json.dumps(image_id).encode())
+        texts.update(json.dumps(list(captions)).encode())
+    return {
+        "photos": len(records),
+        "captions": sum(len(captions) for _, captions in records),
+        "photos_hash": ids.hexdigest(),
+        "captions_hash": texts.hexdigest(),
+    }
+
+
+def _data_change(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """What differs between two data sheets, in words."""
+    was, is_now = (
+        f"{sheet['photos']:,} photos and {sheet['captions']:,} captions" for sheet in (before, now)
+    )
+    if was != is_now:
+        return f"was {was}, is {is_now}"
+    if before["photos_hash"] != now["photos_hash"]:
+        return f"was {was}, is as many, but other photos or another order"
+    return f"was {was}, is the same photos with other captions"
 
 
 def _as_run(path: Path) -> dict[str, Any]:

@@ -88,11 +88,14 @@ def distill_recipe(recipe: Recipe, run: RunFolder, watch: Watch) -> None:
     task = Distiller(student, classifier, mean, std, recipe.distill)
     photos = load_photos(records, recipe, run, watch)
     source = PixelSource(photos, recipe.views, student.config.preprocess)
-    batches = DistillBatches(records, source, store, recipe.train, recipe.distill.words)
+    words = recipe.distill.words
+    batches = DistillBatches(records, source, store, recipe.train, words, run.processes)
+    run.hold_data(data=[(record.image_id, record.captions) for record in records])
     task.to(memory_format=torch.channels_last)
     count_trained(task, run, watch)
     fit(task, batches, recipe.train, run, on_progress=watch.step)
-    save_encoder(run.path, task.encoder)
+    if run.processes.is_main:
+        save_encoder(run.path, task.encoder)
 
 
 def prepare(recipe: Recipe) -> None:

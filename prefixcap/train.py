@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -15,34 +16,40 @@ from prefixcap.batches import BatchSource, prefetched
 from prefixcap.checkpoint import TrainState, checkpoints, load_checkpoint, save_checkpoint
 from prefixcap.errors import InputError
 from prefixcap.optim import AveragedWeights, build_optimizer, rate_factor, set_rate
+from prefixcap.pace import Pace
+from prefixcap.processes import Processes
 from prefixcap.recipe import TrainConfig
 from prefixcap.run_folder import RunFolder
+
+COUNTS = ("tokens", "captions", "photos")  # values of a task that are summed, others are averaged
 
 
 class Task(Protocol):
     """What `fit` trains: a module whose loss is a sum over `count` tokens or photos."""
 
     def loss(self, batch: Any) -> tuple[Tensor, int, dict[str, float]]:
-        """Summed loss, its count, and values for the log."""
+        """Summed loss, its count, and values for the log: `COUNTS`, or means over the batch."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """One moment of a run, for the live line."""
+    """One moment of a run, for the live line; `values` are those of the log."""
 
     step: int
     steps: int
     loss: float
-    rate: float
-    seconds_per_step: float
     values: dict[str, float]
 
 
 @dataclass(frozen=True)
 class Validation:
-    """How a run's weights are judged: `scores` with a "score" (higher is better), `keep` saves."""
+    """How a run's weights are judged.
 
-    scores: Callable[[], dict[str, float]]
+    `scores` of the step has a "score" (higher is better), the same in every process; `keep` saves
+    the weights.
+    """
+
+    scores: Callable[[int], dict[str, float]]
     keep: Callable[[], None]
 
 
@@ -64,35 +71,35 @@ def fit(
 ) -> TrainState:
     """Train `task` to the end of its epochs, continuing from the run's last checkpoint.
 
-    At the end `task` holds the averaged weights where the settings ask for an average.
+    It is moved to the device of `run.processes`, and each of these processes trains on its share
+    of every batch. At the end it holds the averaged weights where the settings ask for an average.
 
     `validation` judges the averaged weights where there are any; nothing is trained by it, and the
     weights with the best "score" are kept.
 
     Raises:
         Interrupted: after a signal, once the state is saved.
-        InputError: a loss is not a number; the message says at which step and rate.
+        InputError: a loss is not a number; the message says at which step, batch and rate.
     """
-    torch.manual_seed(config.seed)
+    processes = run.processes
+    _check_shares(config, processes)
+    processes.equal_weights(task.to(processes.device))
     optimizer = build_optimizer(task, config)
     average = AveragedWeights(task, config.ema) if config.ema else None
-    steps_per_epoch = source.steps_per_epoch / config.accumulate
-    steps = max(1, round(config.epochs * steps_per_epoch))
-    validate_steps = max(1, round(config.validate_epochs * steps_per_epoch))
+    steps = step_count(source, config, config.epochs)
+    validate_steps = step_count(source, config, config.validate_epochs)
     state = _resume(run, task, optimizer, average)
     keeper = Keeper(run, task, optimizer, average, config)
+    pace = Pace(state.step, steps, processes.device)
     task.train()
     with interruptible() as asked_to_stop:
-        batches = prefetched(source, state.step * config.accumulate, steps * config.accumulate)
-        while state.step < steps:
+        batches = _batches(source, range(state.step, steps), config, processes)
+        while not state.finished(steps, config.patience):
             began = time.perf_counter()
+            torch.manual_seed(step_seed(config.seed, state.step, processes.index))
             rate = set_rate(optimizer, rate_factor(state.step, steps, config))
-            mean, values = _add_gradients(task, batches, config)
-            if not math.isfinite(mean):
-                raise InputError(
-                    f"{run.path}: the loss is {mean} at step {state.step} (rate {rate:.3g}). "
-                    f"Lower train.lr or set train.clip_norm; the last checkpoint is whole"
-                )
+            mean, values, stop = _add_gradients(task, batches, config, processes, asked_to_stop)
+            _check_loss(mean, state.step, rate, config, run)
             if config.clip_norm:
                 nn.utils.clip_grad_norm_(task.parameters(), config.clip_norm)
             optimizer.step()
@@ -100,43 +107,103 @@ def fit(
             if average is not None:
                 average.update(task)
             state.step += 1
-            seconds = time.perf_counter() - began
-            if on_progress:
-                on_progress(Progress(state.step, steps, mean, rate, seconds, values))
+            counts = {name: values[name] for name in COUNTS if name in values}
+            values |= pace.after(state.step, time.perf_counter() - began, counts)
+            on_progress and on_progress(Progress(state.step, steps, mean, values))
             if state.step % config.log_steps == 0:
-                run.log(step=state.step, loss=mean, rate=rate, step_s=round(seconds, 4), **values)
+                run.log(step=state.step, loss=mean, rate=rate, **values)
             if validation and (state.step % validate_steps == 0 or state.step == steps):
                 keeper.validate(state, validation)
-            keeper.save_if_due(state, last=state.step == steps or bool(asked_to_stop()))
-            if asked_to_stop() and state.step < steps:
-                raise Interrupted(asked_to_stop())
+            finished = state.finished(steps, config.patience)
+            keeper.save_if_due(state, last=finished or bool(stop))
+            if stop and not finished:
+                raise Interrupted(stop)
     if average is not None:
         average.swap(task)
     return state
 
 
-def _add_gradients(
-    task: nn.Module, batches: Iterator[Any], config: TrainConfig
-) -> tuple[float, dict[str, float]]:
-    """Mean loss of a step's batches, with the values of the last; their gradients are in `task`.
+def step_count(source: BatchSource, config: TrainConfig, epochs: float) -> int:
+    """Steps of so many epochs, one at least."""
+    return max(1, round(epochs * source.steps_per_epoch / config.accumulate))
 
-    The sum of all losses is divided by the count of all batches, so that a batch of long captions
-    weighs as it would in one large batch. The first count is divided by at once and the rest is
-    mended at the end, since the later ones are not known yet.
+
+def step_seed(seed: int, step: int, process: int) -> int:
+    """Seed of the random numbers, such as dropout's, that one process draws in one step.
+
+    They follow from it alone, so that a run that goes on needs no more than its step.
     """
-    sums, counts, divisor = 0.0, 0, 0
+    drawn = np.random.SeedSequence((seed, step, process)).generate_state(1, np.uint64)
+    return int(drawn[0] >> np.uint64(1))
+
+
+def _batches(
+    source: BatchSource, steps: range, config: TrainConfig, processes: Processes
+) -> Iterator[Any]:
+    """The batches of these steps, made while earlier ones are trained on."""
+    first, last = steps.start * config.accumulate, steps.stop * config.accumulate
+    return prefetched(lambda number: processes.pinned(source.batch(number)), first, last)
+
+
+def _add_gradients(
+    task: nn.Module,
+    batches: Iterator[Any],
+    config: TrainConfig,
+    processes: Processes,
+    asked_to_stop: Callable[[], int],
+) -> tuple[float, dict[str, float], int]:
+    """Mean loss of a step's batches, their values, and the signal to stop by, 0 for none.
+
+    Their gradients, of all processes, are in `task`. The sum of all losses is divided by the count
+    of all batches of all processes, so that a batch of long captions weighs as it would in one
+    large batch. The first count is divided by at once and the rest is mended at the end, since the
+    others are not known yet.
+    """
+    sums, divisor, values = [0.0, 0.0], 0, {}
     for _ in range(config.accumulate):
-        batch = next(batches)
-        with torch.autocast("cpu", torch.bfloat16, enabled=config.precision == "bf16"):
-            loss, count, values = task.loss(batch)
+        batch = processes.take(next(batches))
+        kind = processes.device.type
+        with torch.autocast(kind, torch.bfloat16, enabled=config.precision == "bf16"):
+            loss, count, found = task.loss(batch)
         divisor = divisor or count
         (loss / divisor).backward()
-        sums, counts = sums + float(loss.detach()), counts + count
-    if config.accumulate > 1:
+        sums = [sums[0] + float(loss.detach()), sums[1] + count]
+        for name, value in found.items():
+            weighted = value if name in COUNTS else value * count
+            values[name] = values.get(name, 0.0) + weighted
+    signal_here = asked_to_stop()
+    total, count, stops, *summed = processes.sums(*sums, bool(signal_here), *values.values())
+    factor = divisor / count
+    if factor != 1:
         for parameter in task.parameters():
             if parameter.grad is not None:
-                parameter.grad.mul_(divisor / counts)
-    return sums / counts, values
+                parameter.grad.mul_(factor)
+    processes.add_gradients(task)
+    values = {
+        name: int(value) if name in COUNTS else value / count
+        for name, value in zip(values, summed, strict=True)
+    }
+    return total / count, values, (signal_here or signal.SIGTERM) if stops else 0
+
+
+def _check_shares(config: TrainConfig, processes: Processes) -> None:
+    """Raise where a process would have no image in a step."""
+    if config.images_per_step < processes.count:
+        raise InputError(
+            f"train.images_per_step is {config.images_per_step}, less than the {processes.count} "
+            "processes that share each step; raise it or start fewer"
+        )
+
+
+def _check_loss(mean: float, step: int, rate: float, config: TrainConfig, run: RunFolder) -> None:
+    """Raise where the loss of a step is not a number."""
+    if not math.isfinite(mean):
+        first, last = step * config.accumulate, (step + 1) * config.accumulate - 1
+        batch = f"batch {first}" if first == last else f"batches {first} to {last}"
+        raise InputError(
+            f"{run.path}: the loss is {mean} at step {step} ({batch}, rate {rate:.3g}). "
+            f"Lower train.lr or set train.clip_norm; the last checkpoint is whole"
+        )
 
 
 class Keeper:
@@ -158,17 +225,17 @@ class Keeper:
         """Log the values of the averaged weights and keep these weights if they are the best."""
         with averaged(self.task, self.average):
             self.task.eval()
-            values = validation.scores()
+            values = validation.scores(state.step)
             self.task.train()
-            best = state.best is None or values["score"] > state.best
-            if best:
-                state.best = values["score"]
+            best = state.judge(values["score"])
+            if best and self.run.processes.is_main:
                 validation.keep()
         self.run.log(step=state.step, best=best, **values)
 
     def save_if_due(self, state: TrainState, last: bool) -> None:
         """Write a checkpoint when its time has come, or at the end."""
-        if last or time.monotonic() - self.saved_at > 60 * self.config.checkpoint_minutes:
+        is_due = time.monotonic() - self.saved_at > 60 * self.config.checkpoint_minutes
+        if self.run.processes.is_main and (last or is_due):
             keep = self.config.keep_checkpoints
             save_checkpoint(self.run.path, state, self.task, self.optimizer, self.average, keep)
             self.saved_at = time.monotonic()
@@ -207,6 +274,17 @@ def _resume(
     optimizer: torch.optim.Optimizer,
     average: AveragedWeights | None,
 ) -> TrainState:
-    """State of the run's last checkpoint, or a fresh one."""
+    """State of the run's last checkpoint, or a fresh one.
+
+    Raises:
+        InputError: the checkpoint is damaged, or not every process finds the same.
+    """
     found = checkpoints(run.path)
-    return load_checkpoint(found[-1], task, optimizer, average) if found else TrainState()
+    state = load_checkpoint(found[-1], task, optimizer, average) if found else TrainState()
+    seen = run.processes.gathered(state.step)
+    if len(set(seen)) > 1:
+        raise InputError(
+            f"{run.path}: the processes found checkpoints of different steps there {seen}. Give "
+            "--runs a folder that all machines share"
+        )
+    return state

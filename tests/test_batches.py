@@ -87,8 +87,8 @@ def test_prefetched_batches_come_in_order_and_from_any_step():
         def batch(self, step):
             return step
 
-    assert list(prefetched(Numbers(), 3, 9)) == [3, 4, 5, 6, 7, 8]
-    assert list(prefetched(Numbers(), 9, 9)) == []
+    assert list(prefetched(Numbers().batch, 3, 9)) == [3, 4, 5, 6, 7, 8]
+    assert list(prefetched(Numbers().batch, 9, 9)) == []
 
 
 def test_sources_are_read_in_order_with_ids_of_their_own(tmp_path):

@@ -1,0 +1,163 @@
+"""How a captioner is judged while it is trained: its loss and its captions on the dev sources."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from prefixcap.batches import BlankSource, StoreSource, padded
+from prefixcap.board import Sample
+from prefixcap.caption_batch import CaptionBatch
+from prefixcap.captioner import Captioner
+from prefixcap.config import DecodeOptions
+from prefixcap.datasets.records import CaptionRecord
+from prefixcap.datasets.stored_photos import photo_source
+from prefixcap.embeddings import EmbeddingStore
+from prefixcap.evaluate import open_photos, score_captions
+from prefixcap.images import open_rgb
+from prefixcap.recipe import Recipe, expand
+from prefixcap.run_folder import RunFolder
+
+DEV_BATCH = 64  # images whose captions are written at a time
+METRICS = ("cider", "bleu")
+SAMPLES, SAMPLE_PX = 4, 256  # photos on the board, and their longer side
+
+Batches = Iterator[tuple[Sequence[CaptionRecord], Tensor]]
+
+
+class DevSplit:
+    """The dev sources of a recipe, judged by all processes of a run together.
+
+    Embeddings are the stored ones of a source whose photos are in the recipe's store, else its
+    photos are opened. In the stage "language" there are none, so that no captions are written.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        run: RunFolder,
+        parts: Sequence[Sequence[CaptionRecord]],
+        token_ids: Callable[[CaptionRecord], list[list[int]]],
+    ) -> None:
+        """`parts` are the records of each source, `token_ids` those of a record's captions."""
+        self.recipe, self.run, self.token_ids = recipe, run, token_ids
+        self.store = EmbeddingStore(expand(recipe.store)) if recipe.store else None
+        self.parts = parts
+
+    def scores(self, captioner: Captioner, step: int) -> dict[str, float]:
+        """`dev_loss` in nats a token, scores of each source, and by which one the best is kept.
+
+        "score" is the mean CIDEr-D of the sources, or minus the loss (`train.best_by`).
+        """
+        writes = self.recipe.stage != "language"
+        sums, values, samples = [0.0, 0.0], {}, []
+        for source, part in zip(self.recipe.dev, self.parts, strict=True):
+            records = stored_records(part, self.store) or part
+            captions, loss, count = self._judged(captioner, records, writes)
+            sums = [sums[0] + loss, sums[1] + count]
+            if writes:
+                corpus = score_captions(captions, records, METRICS).corpus
+                values |= {f"{source.format} {name}": value for name, value in corpus.items()}
+                samples += [(r, captions[r.image_id]) for r in records if r.image_id in captions]
+        if self.run.board is not None:
+            self.run.board.samples(step, [_sample(*pair) for pair in samples[:SAMPLES]])
+        loss = sums[0] / max(sums[1], 1)
+        ciders = [value for name, value in values.items() if name.endswith("CIDEr")]
+        by_cider = writes and self.recipe.train.best_by == "cider"
+        return {"dev_loss": loss, **values, "score": float(np.mean(ciders)) if by_cider else -loss}
+
+    def _judged(
+        self, captioner: Captioner, records: Sequence[CaptionRecord], writes: bool
+    ) -> tuple[dict[str, str], float, float]:
+        """Captions by image id, summed cross-entropy of the records' own, and their tokens."""
+        processes = self.run.processes
+        captions: dict[str, str] = {}
+        total, count = 0.0, 0
+        for part, embeddings in self._batches(captioner, records[processes.share(len(records))]):
+            if writes:
+                captions |= _written(captioner, part, embeddings, self.recipe.decoding)
+            loss, tokens = self._loss(captioner, part, embeddings)
+            total, count = total + loss, count + tokens
+        gathered = {key: text for own in processes.gathered(captions) for key, text in own.items()}
+        return gathered, *processes.sums(total, count)
+
+    @torch.inference_mode()
+    def _loss(
+        self, captioner: Captioner, records: Sequence[CaptionRecord], embeddings: Tensor
+    ) -> tuple[float, int]:
+        """Summed cross-entropy of the records' captions, in nats, and number of their tokens."""
+        device, tokens = captioner.device, [self.token_ids(record) for record in records]
+        if not any(tokens):
+            return 0.0, 0
+        ids, rows = padded(tokens)
+        batch = CaptionBatch(embeddings.to(device), ids.to(device), rows.to(device))
+        with torch.autocast(
+            device.type, torch.bfloat16, enabled=self.recipe.train.precision == "bf16"
+        ):
+            loss, count = captioner.model.loss(batch)
+        return float(loss), count
+
+    def _batches(self, captioner: Captioner, records: Sequence[CaptionRecord]) -> Batches:
+        """Records and their embeddings (B, D) or (B, N, D), some at a time."""
+        if self.recipe.stage != "language" and stored_records(records, self.store):
+            yield from stored_batches(records, self.store)
+            return
+        for start in range(0, len(records), DEV_BATCH):
+            part = records[start : start + DEV_BATCH]
+            if self.recipe.stage == "language":
+                config = captioner.model.config
+                sizes = (config.embedding_tokens, config.embedding_dim)
+                shape = tuple(size for size in sizes if size is not None)
+                yield part, BlankSource(shape).images(np.arange(len(part)), None)[1]
+                continue
+            part, images, _ = open_photos(part)
+            if part:
+                yield part, captioner.embed(images, batch_size=DEV_BATCH)
+
+
+def stored_records(
+    records: Sequence[CaptionRecord], store: EmbeddingStore | None
+) -> list[CaptionRecord]:
+    """Records whose image is in the store; none without a store."""
+    return [record for record in records if store and record.image_id in store.row_of]
+
+
+def stored_captions(
+    captioner: Captioner,
+    records: Sequence[CaptionRecord],
+    options: DecodeOptions,
+    store: EmbeddingStore,
+) -> dict[str, str]:
+    """Caption of each image by its id, written from stored embeddings."""
+    captions: dict[str, str] = {}
+    for part, embeddings in stored_batches(records, store):
+        captions |= _written(captioner, part, embeddings, options)
+    return captions
+
+
+def stored_batches(records: Sequence[CaptionRecord], store: EmbeddingStore) -> Batches:
+    """Records and their stored embeddings (B, D) or (B, N, D), some at a time."""
+    source = StoreSource(store, records)
+    for start in range(0, len(records), DEV_BATCH):
+        part = records[start : start + DEV_BATCH]
+        rows = np.arange(start, start + len(part))
+        yield part, source.images(rows, np.random.default_rng(0))[1]
+
+
+def _written(
+    captioner: Captioner,
+    records: Sequence[CaptionRecord],
+    embeddings: Tensor,
+    options: DecodeOptions,
+) -> dict[str, str]:
+    """Caption of each record by its image id."""
+    found = captioner.captions_of_embeddings(embeddings.to(captioner.device), options)
+    return {r.image_id: best[0].text for r, best in zip(records, found, strict=True)}
+
+
+def _sample(record: CaptionRecord, caption: str) -> Sample:
+    """The record's photo, small, with its caption and the first of its own."""
+    photo = open_rgb(photo_source(record.path))
+    photo.thumbnail((SAMPLE_PX, SAMPLE_PX))
+    return Sample(np.asarray(photo), caption, record.captions[0] if record.captions else "")
