@@ -14,14 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from prefixcap.batches import ImageSource, epoch_order, padded, steps_per_epoch
-from prefixcap.captioner import Captioner
+from prefixcap.captioner import Captioner, CaptionModel
 from prefixcap.config import DecodeOptions
 from prefixcap.datasets.records import CaptionRecord
 from prefixcap.decoding import Hypothesis, decode
 from prefixcap.errors import InputError
 from prefixcap.metrics import CiderReferences, DocumentFrequencies
 from prefixcap.metrics.ptb import tokenize, tokenize_lines
-from prefixcap.model import CaptionBatch, ClipCap
+from prefixcap.model import CaptionBatch
+from prefixcap.processes import ALONE, Processes
 from prefixcap.recipe import Recipe, SelfCriticalConfig, TrainConfig, expand
 
 END_WORD = "\x03"  # "end of text": the tokenizer takes it for a space, so no caption holds it
@@ -30,6 +31,7 @@ WITHOUT_MEANING = (  # of [train], where there is no caption to copy
     "noise",
     "captions_per_image",
     "caption_dropout",
+    "shuffle_captions",
     "lr_encoder",
 )
 
@@ -54,9 +56,16 @@ class SelfCriticalStep:
 class SelfCriticalBatches:
     """Images of each step, in the order of `CaptionBatches`, with seeds for their samples."""
 
-    def __init__(self, usable: np.ndarray, source: ImageSource, config: TrainConfig) -> None:
-        """Batches of the records `usable`."""
+    def __init__(
+        self,
+        usable: np.ndarray,
+        source: ImageSource,
+        config: TrainConfig,
+        processes: Processes = ALONE,
+    ) -> None:
+        """Batches of the records `usable`; a process has its share of each."""
         self.usable, self.source, self.config = usable, source, config
+        self.processes = processes
         self.steps_per_epoch = steps_per_epoch(len(usable), config)
 
     def batch(self, step: int) -> SelfCriticalStep:
@@ -65,8 +74,11 @@ class SelfCriticalBatches:
         size, seed = self.config.images_per_step, self.config.seed
         order = epoch_order(len(self.usable), seed, epoch)
         chosen = self.usable[order[place * size : (place + 1) * size]]
-        pixels, embeddings = self.source.images(chosen, np.random.default_rng((seed, 1, step)))
-        return SelfCriticalStep(pixels, embeddings, chosen, range(step * size, (step + 1) * size))
+        mine = self.processes.share(size)
+        generator = np.random.default_rng((seed, 1, step))
+        pixels, embeddings = self.source.images(chosen, generator, mine)
+        seeds = range(step * size, (step + 1) * size)
+        return SelfCriticalStep(pixels, embeddings, chosen[mine], seeds[mine])
 
 
 class CiderReward:
@@ -118,14 +130,14 @@ def reward_tokens(captions: Sequence[str], *, guard: bool = True) -> list[str]:
 
 
 class SelfCriticalTask(nn.Module):
-    """ClipCap as `train.fit` trains it on its own samples; the encoder stays as it is.
+    """A captioner as `train.fit` trains it on its own samples; the encoder stays as it is.
 
     There is no dropout: the gradient is that of the distribution which the samples come from.
     """
 
     def __init__(
         self,
-        model: ClipCap,
+        model: CaptionModel,
         reward: CiderReward,
         baseline: str,
         sampling: DecodeOptions,
@@ -159,9 +171,11 @@ class SelfCriticalTask(nn.Module):
             baselines = (rewards.sum(axis=1, keepdims=True) - rewards) / others  # (B, S)
         ids, image_rows = padded([[sample.ids for sample in image] for image in samples])
         weights = torch.from_numpy((rewards - baselines).ravel()).float()  # (B * S,)
-        loss, _ = self.model.loss(CaptionBatch(embeddings, ids, image_rows, weights))
+        captions = (part.to(embeddings.device) for part in (ids, image_rows, weights))
+        loss, _ = self.model.loss(CaptionBatch(embeddings, *captions))
         written = [sample for image in samples for sample in image]
         values = {
+            "captions": len(written),
             "reward": float(rewards.mean()),
             "baseline": float(baselines.mean()),
             "length": float(np.mean([len(sample.ids) for sample in written])),
@@ -200,7 +214,7 @@ class SelfCriticalTask(nn.Module):
 
 
 def self_critical_task(
-    recipe: Recipe, config: SelfCriticalConfig, model: ClipCap, records: Sequence[CaptionRecord]
+    recipe: Recipe, config: SelfCriticalConfig, model: CaptionModel, records: Sequence[CaptionRecord]
 ) -> SelfCriticalTask:
     """The task that a recipe describes; rows of its batches are places in `records`.
 
