@@ -1,0 +1,44 @@
+"""What each of two launched processes does; `python -m tests.two_processes RECIPE RUNS`.
+
+Only the main process is told the folder of the runs, so that nothing another one writes is lost
+among its files. Process 1 is sent SIGTERM in step `DEADLY_STEP` of the run "stopped".
+"""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+from prefixcap import cli, train
+
+ACCUMULATED = ["--set", "train.accumulate=2", "--set", "train.images_per_step=2"]
+DEADLY_STEP = 3
+
+
+def words(recipe: Path, runs: Path, name: str) -> list[str]:
+    """Command line of a run."""
+    return ["train", str(recipe), "--runs", str(runs), "--set", f"name={name}", "--device", "cpu"]
+
+
+def main(recipe: Path, runs: Path) -> None:
+    """Three runs, and the first once more: exit codes go to `exit-codes-INDEX.json`."""
+    index = int(os.environ["RANK"])
+    own = runs if index == 0 else runs / "of-process-1"
+    codes = [cli.main(words(recipe, own, "plain"))]
+    codes += [cli.main(words(recipe, own, "accumulated") + ACCUMULATED)]
+    codes += [cli.main(words(recipe, own, "plain"))]
+    real = train.step_seed
+
+    def deadly(seed: int, step: int, process: int) -> int:
+        if (step, process) == (DEADLY_STEP, 1):
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(seed, step, process)
+
+    train.step_seed = deadly
+    codes += [cli.main(words(recipe, own, "stopped"))]
+    (runs / f"exit-codes-{index}.json").write_text(json.dumps(codes))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
