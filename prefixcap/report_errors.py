@@ -1,5 +1,6 @@
 """Mistakes in captions that words alone give away, found by comparing with the references."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -41,7 +42,18 @@ class Said:
     colours: frozenset[str] = frozenset()
 
 
+PEOPLE = "people (one reference against the others)"
 Errors = dict[str, list[str]]  # class name -> the words that gave it away
+
+
+@dataclass(frozen=True)
+class ErrorCounts:
+    """Share of captions in each class, 0 to 1, and in any, of one model or of people."""
+
+    name: str
+    captions: int
+    shares: Mapping[str, float]
+    any_share: float
 
 
 @dataclass(frozen=True)
@@ -93,6 +105,13 @@ def human_errors(references: Mapping[str, Sequence[Said]]) -> dict[str, Errors]:
         for image_id, texts in references.items()
         if len(texts) > 1
     }
+
+
+def error_counts(name: str, found: Mapping[str, Errors]) -> ErrorCounts:
+    """Shares of the classes among the captions in `found`."""
+    counted = Counter(kind for errors in found.values() for kind in errors)
+    shares = {one.name: counted[one.name] / len(found) for one in CLASSES}
+    return ErrorCounts(name, len(found), shares, sum(map(bool, found.values())) / len(found))
 
 
 def _errors(caption: Said, references: Said) -> Errors:

@@ -4,23 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from prefixcap.published import PublishedRow, all_published_rows
-from prefixcap.report_runs import Run
-from prefixcap.score_sheet import ScoreSheet
+from prefixcap.report_runs import Entry, Run
 
 PAPERS_TOKENIZERS = ("ptb", "stanford")  # the second is the program that the papers ran
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One run's scores on one split."""
-
-    run: Run
-    sheet: ScoreSheet
-
-    @property
-    def name(self) -> str:
-        """Of the run."""
-        return self.run.name
 
 
 @dataclass(frozen=True)
@@ -73,10 +59,10 @@ def score_groups(runs: Sequence[Run]) -> list[Group]:
     splits: dict[tuple[str, str], dict[tuple, list[Entry]]] = {}
     for run in runs:
         for sheet in run.sheets.values():
-            facts = sheet.facts
-            split = (str(facts.get("dataset") or "unknown"), str(facts.get("split") or "all"))
+            entry, facts = Entry(run, sheet), sheet.facts
+            split = (entry.dataset, entry.split)
             alike = (facts.get("tokenizer"), facts.get("references"), frozenset(sheet.captions))
-            splits.setdefault(split, {}).setdefault(alike, []).append(Entry(run, sheet))
+            splits.setdefault(split, {}).setdefault(alike, []).append(entry)
     found = []
     for (dataset, split), parts in splits.items():
         ordered = sorted(parts.items(), key=lambda part: (-len(part[1]), -len(part[0][2])))

@@ -46,6 +46,29 @@ class Run:
         return self.log.trained_parameters
 
 
+@dataclass(frozen=True)
+class Entry:
+    """One run's scores on one split."""
+
+    run: Run
+    sheet: ScoreSheet
+
+    @property
+    def name(self) -> str:
+        """Of the run."""
+        return self.run.name
+
+    @property
+    def dataset(self) -> str:
+        """Format of the dataset."""
+        return str(self.sheet.facts.get("dataset") or "unknown")
+
+    @property
+    def split(self) -> str:
+        """Of the dataset; "all" where none was named."""
+        return str(self.sheet.facts.get("split") or "all")
+
+
 def read_runs(folders: Sequence[Path]) -> list[Run]:
     """The runs in `folders`, each once, under names that differ.
 

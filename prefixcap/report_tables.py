@@ -41,6 +41,11 @@ class Table:
     rows: Sequence[Sequence[Cell]]
 
 
+def metric_title(name: str) -> str:
+    """A score's name as tables print it: CIDEr is CIDEr-D here."""
+    return name.replace("CIDEr", "CIDEr-D")
+
+
 def markdown(table: Table) -> str:
     """The table in GitHub's Markdown, its caption below."""
     align = ["---", *["---:"] * (len(table.columns) - 1)]

@@ -1,0 +1,103 @@
+"""References and photos of scored images, found again where they were read for the scores."""
+
+import base64
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prefixcap import datasets
+from prefixcap.datasets.records import CaptionRecord
+from prefixcap.datasets.stored_photos import photo_source
+from prefixcap.errors import InputError
+from prefixcap.images import open_rgb
+from prefixcap.recipe import expand
+from prefixcap.report_runs import Entry
+from prefixcap.score_sheet import references_digest
+
+THUMBNAIL_PX = 360  # long side; phones show them twice as dense
+JPEG_QUALITY = 78
+
+
+@dataclass(frozen=True)
+class Found:
+    """Records of scored images by id, or the reason why there are none."""
+
+    records: Mapping[str, CaptionRecord]
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a dataset may be."""
+
+    path: str
+    images: str | None
+
+
+def find_records(entries: Sequence[Entry], moved: Mapping[str, Path]) -> Found:
+    """The records that comparable scores belong to, as the first of them says.
+
+    Args:
+        moved: dataset format -> its path here, for those that are not where they were.
+    """
+    reasons = []
+    for place in dict.fromkeys(_places(entries, moved)):
+        try:
+            records = _read(entries[0], place)
+        except (InputError, OSError) as error:
+            reasons.append(str(error))
+            continue
+        digest = references_digest(list(records.values()))
+        if digest == entries[0].sheet.facts.get("references"):
+            return Found(records)
+        reasons.append(f"{place.path}: other images or references than those that were scored")
+    hint = f"Name the place: --data {entries[0].dataset}=PATH"
+    return Found({}, "; ".join([*reasons[:1], hint]) if reasons else f"not known where. {hint}")
+
+
+def thumbnail(record: CaptionRecord, longest_px: int = THUMBNAIL_PX) -> str:
+    """The record's photo as a JPEG inside a data URI.
+
+    Raises:
+        InputError: it cannot be opened.
+    """
+    image = open_rgb(photo_source(record.path))
+    image.thumbnail((longest_px, longest_px))
+    written = io.BytesIO()
+    image.save(written, "JPEG", quality=JPEG_QUALITY, optimize=True)
+    return "data:image/jpeg;base64," + base64.b64encode(written.getvalue()).decode("ascii")
+
+
+def _places(entries: Sequence[Entry], moved: Mapping[str, Path]) -> Iterator[_Place]:
+    """Where the data may be: as the user says, as the scores say, as the recipes say."""
+    dataset, split = entries[0].dataset, entries[0].split
+    if dataset in moved:
+        yield _Place(str(moved[dataset]), None)
+        return
+    for entry in entries:
+        data = entry.sheet.facts.get("data")
+        if isinstance(data, dict) and data.get("path"):
+            yield _Place(data["path"], data.get("images"))
+    for entry in entries:
+        for source in _sources(entry.run.recipe):
+            same_split = (source.get("split") or "all") == split
+            if source.get("format") == dataset and same_split and source.get("path"):
+                yield _Place(source["path"], source.get("images"))
+
+
+def _sources(recipe: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Data sets of a recipe, dev first."""
+    parts: Sequence[Any] = [*(recipe.get("dev") or ()), *(recipe.get("data") or ())]
+    return [part for part in parts if isinstance(part, dict)]
+
+
+def _read(entry: Entry, place: _Place) -> dict[str, CaptionRecord]:
+    """Records of the scored images, in the order of their scores."""
+    split = None if entry.split == "all" else entry.split
+    images = expand(place.images) if place.images else None
+    records = datasets.read(entry.dataset, expand(place.path), split, images)
+    by_id = {record.image_id: record for record in records if record.captions}
+    captions = entry.sheet.captions
+    return {image_id: by_id[image_id] for image_id in captions if image_id in by_id}

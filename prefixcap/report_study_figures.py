@@ -1,0 +1,140 @@
+"""Figures of studies as their files ask for them: bars, lines, epochs."""
+
+from typing import TYPE_CHECKING, Any
+
+from prefixcap.report_charts import DASHES, INK, SERIES, Chart, draw, look, shortened
+from prefixcap.report_study import Study, epoch_points, label_without, line_points
+from prefixcap.report_tables import metric_title
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+ERROR_BAR = {"elinewidth": 1.2, "capsize": 2.5, "ecolor": INK}
+EPOCH_PARTS = {
+    "loss": "training loss (nats per token)",
+    "dev_loss": "loss on dev (nats per token)",
+    "cider": "CIDEr-D on dev (x100)",
+}
+
+
+def study_charts(study: Study) -> list[Chart]:
+    """The figure that the study asks for; `epochs` gives one per quantity, as units differ."""
+    asked = study.content["figure"] or {}
+    kind, metric = asked.get("kind"), asked.get("metric") or "CIDEr"
+    if kind == "epochs":
+        return _epochs(study)
+    if not study.comparable:
+        return []
+    if kind == "lines":
+        return _lines(study, asked.get("x"), metric)
+    return _bars(study, metric)
+
+
+def _lines(study: Study, axis: str, metric: str) -> list[Chart]:
+    """The metric against an axis of numbers, on training photos too where they are scored."""
+    lines = line_points(study, axis, metric)
+    if not lines:
+        return []
+    train = line_points(study, axis, metric, "train_")
+    places = sorted({point[0] for points in lines.values() for point in points})
+    unit = next((one.get("unit") for one in study.content["axes"] if one["name"] == axis), None)
+
+    def paint(axes: "Axes") -> None:
+        for number, label in enumerate(lines):
+            style = look(number) | {"linestyle": DASHES[0], "capsize": 2.5}
+            named = shortened(label or metric_title(metric))
+            parts = [(lines, style, _split_label(study))]
+            if label in train:
+                dashed = style | {"linestyle": DASHES[1], "markerfacecolor": "none"}
+                parts.append((train, dashed, "training photos"))
+            for points, look_of, where in parts:
+                x, y, spread = zip(*points[label], strict=True)
+                title = f"{named}, {where}" if train else named
+                axes.errorbar(x, y, yerr=spread, label=title, **look_of)
+        if places[0] > 0 and places[-1] / places[0] >= 16:
+            axes.set_xscale("log")
+            axes.set_xticks(places, [f"{place:g}" for place in places])
+            axes.minorticks_off()
+        axes.set_xlabel(f"{axis} ({unit})" if unit else axis)
+        axes.set_ylabel(f"{metric_title(metric)} (x100)")
+
+    caption = f"{metric_title(metric)} against {axis}, {_scored_on(study)}{_spread(study)}"
+    return [draw(f"study-{study.name}", caption, paint, 3.2)]
+
+
+def _bars(study: Study, metric: str) -> list[Chart]:
+    """A bar for each variant, with the seeds' spread."""
+    rows = [row for row in study.rows if (row["mean"] or {}).get(metric) is not None]
+    if not rows:
+        return []
+    axes_names = [one["name"] for one in study.content["axes"]]
+    last = axes_names[-1] if len(axes_names) > 1 else None
+    groups = list(dict.fromkeys(str(row["settings"].get(last)) for row in rows)) if last else []
+
+    def paint(axes: "Axes") -> None:
+        drawn: set[str] = set()
+        for place, row in enumerate(rows):
+            group = str(row["settings"].get(last)) if last else ""
+            colour = SERIES[groups.index(group) % len(SERIES)] if last else SERIES[0]
+            label = f"{last} {group}" if last and group not in drawn else None
+            drawn.add(group)
+            deviation = (row["std"] or {}).get(metric)
+            spread = None if deviation is None else 100 * deviation
+            style = {"color": colour, "label": label, "xerr": spread, "error_kw": ERROR_BAR}
+            axes.barh(place, 100 * row["mean"][metric], 0.66, **style)
+        names = [label_without(row, last) if last else str(row["variant"]) for row in rows]
+        axes.set_yticks(range(len(rows)), [shortened(name, 30) for name in names])
+        axes.set_ylim(len(rows) - 0.4, -0.6)
+        axes.grid(axis="y", visible=False)
+        axes.set_xlabel(f"{metric_title(metric)} (x100)")
+
+    caption = f"{metric_title(metric)} by variant, {_scored_on(study)}{_spread(study)}"
+    return [draw(f"study-{study.name}", caption, paint, 1.1 + 0.3 * len(rows))]
+
+
+def _epochs(study: Study) -> list[Chart]:
+    """Loss, loss on dev and CIDEr-D by epoch, a line for each variant."""
+    charts = []
+    for key, title in EPOCH_PARTS.items():
+        scale = 100 if key == "cider" else 1
+        curves = {str(row["variant"]): epoch_points(row, key) for row in study.rows}
+        curves = {name: points for name, points in curves.items() if points}
+        if not curves or (key == "dev_loss" and not study.comparable):
+            continue
+
+        def paint(axes: "Axes", curves: Any = curves, title: str = title, by: int = scale) -> None:
+            for number, (name, points) in enumerate(curves.items()):
+                x, y = zip(*points, strict=True)
+                axes.plot(x, [by * value for value in y], label=shortened(name), **look(number))
+            axes.set_xlabel("epoch")
+            axes.set_ylabel(title)
+
+        what = title[0].upper() + title[1:]
+        caption = f"{what} by epoch, mean over {_seeds(study)}."
+        charts.append(draw(f"study-{study.name}-{key.replace('_', '-')}", caption, paint))
+    return charts
+
+
+def _scored_on(study: Study) -> str:
+    """The split and its size, in words."""
+    split = study.content["split"]
+    images = f", {split['images']:,} images" if isinstance(split.get("images"), int) else ""
+    return f"{_split_label(study)}{images}. "
+
+
+def _split_label(study: Study) -> str:
+    """Name of the split that is scored."""
+    return str(study.content["split"].get("name") or "split unknown")
+
+
+def _spread(study: Study) -> str:
+    """What the error bars are."""
+    if len(study.content["seeds"]) < 2:
+        return "One seed."
+    return f"Mean and standard deviation of {_seeds(study)}."
+
+
+def _seeds(study: Study) -> str:
+    """How many seeds, in words."""
+    count = len(study.content["seeds"])
+    return f"{count} seed{'s' if count != 1 else ''}"
