@@ -1,5 +1,6 @@
 """The loop: a killed run ends with the weights of an uninterrupted one, bit for bit."""
 
+import itertools
 import json
 import os
 import signal
@@ -18,7 +19,7 @@ from prefixcap.checkpoint import checkpoints
 from prefixcap.errors import InputError
 from prefixcap.recipe import TrainConfig, load_recipe
 from prefixcap.run_folder import RunFolder
-from prefixcap.train import fit
+from prefixcap.train import Interrupted, Progress, Validation, fit, step_seed
 from tests.tiny_run import caption_recipe, write_photos
 
 COMMAND = [sys.executable, "-m", "prefixcap", "train"]
@@ -161,6 +162,48 @@ def test_accumulated_batches_train_as_one_large_batch(tmp_path, cuts):
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
 
 
+class Scores:
+    """Judges a run by the scores that it is given, one after another, and counts what it keeps."""
+
+    def __init__(self, scores: dict[int, float]) -> None:
+        self.of_step, self.kept = scores, 0
+        self.validation = Validation(lambda step: {"score": scores[step]}, self._keep)
+
+    def _keep(self) -> None:
+        self.kept += 1
+
+
+RISING_ONCE = {10: 1.0, 20: 3.0, 30: 2.0, 40: 3.0, 50: 9.0, 60: 9.0}
+
+
+def early(patience: int) -> TrainConfig:
+    """Settings of six validations."""
+    return TrainConfig(epochs=1.5, validate_epochs=0.25, warmup_steps=0, patience=patience)
+
+
+def test_training_ends_after_validations_without_a_gain(tmp_path):
+    scores, run = Scores(RISING_ONCE), run_folder(tmp_path, tmp_path)
+    state = fit(Line(), Points(), early(2), run, scores.validation)
+    assert (state.step, state.best, scores.kept) == (40, 3.0, 2)
+    again = fit(Line(), Points(), early(2), run, scores.validation)
+    assert (again.step, scores.kept) == (40, 2)
+    other = run_folder(tmp_path, tmp_path, "patient")
+    assert fit(Line(), Points(), early(3), other, scores.validation).step == 60
+
+
+def test_a_stopped_run_remembers_how_long_nothing_was_gained(tmp_path):
+    run, scores = run_folder(tmp_path, tmp_path), Scores(RISING_ONCE)
+
+    def stop(progress: Progress) -> None:
+        if progress.step == 34:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Interrupted):
+        fit(Line(), Points(), early(2), run, scores.validation, stop)
+    assert checkpoints(run.path)[-1].name == "step-00000035"
+    assert fit(Line(), Points(), early(2), run, scores.validation).step == 40
+
+
 def test_nan_stops_with_step_and_rate(tmp_path):
     config = TrainConfig(epochs=1, lr=0.1, warmup_steps=0, precision="fp32")
     with pytest.raises(InputError, match=r"loss is nan at step 7 \(batch 7, rate 0\.0825\)"):
@@ -217,6 +260,33 @@ def test_a_run_begun_before_a_setting_existed_continues(tmp_path):
     (run.path / "recipe.json").write_text("{")
     with pytest.raises(InputError, match="cannot be read as the recipe of a run"):
         RunFolder(run.path, load_recipe(path))
+
+
+RECORDS = [(f"{number}.jpg", ["a dog", "a cat"]) for number in range(1200)]
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        (RECORDS[:-1], "and 2,400 captions, is 1,199 photos and 2,398 captions"),
+        ([*RECORDS[:-1], ("a.jpg", RECORDS[-1][1])], "is as many, but other photos"),
+        (RECORDS[::-1], "or another order"),
+        ([*RECORDS[:-1], (RECORDS[-1][0], ["a dog", "a cow"])], "the same photos with other"),
+    ],
+)
+def test_changed_data_is_refused_with_what_changed(tmp_path, changed, said):
+    run = run_folder(tmp_path, tmp_path)
+    run.hold_data(data=RECORDS, dev=RECORDS[:2])
+    run.hold_data(data=list(RECORDS), dev=RECORDS[:2])
+    with pytest.raises(InputError, match=rf"other data \(data: was 1,200 photos.*{said}"):
+        run.hold_data(data=changed, dev=RECORDS[:2])
+    run.hold_data(data=RECORDS, dev=RECORDS[:2])  # nothing was written over
+
+
+def test_random_numbers_differ_by_seed_step_and_process():
+    seeds = {step_seed(*place) for place in itertools.product(range(3), repeat=3)}
+    assert len(seeds) == 27
+    assert step_seed(1, 2, 0) == step_seed(1, 2, 0)
 
 
 def lock_of_another_process(path, recipe):

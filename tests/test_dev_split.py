@@ -1,0 +1,98 @@
+"""How a tiny captioner is judged on dev photos: its loss, its captions, by which one is kept."""
+
+import math
+
+import pytest
+import torch
+
+from prefixcap.batches import read_dev_sources
+from prefixcap.board import Board
+from prefixcap.captioner import Captioner
+from prefixcap.dev_split import DevSplit, stored_captions, stored_records
+from prefixcap.embeddings import EmbeddingStore, StoreItem, build_store
+from prefixcap.model import CaptionBatch
+from prefixcap.recipe import load_recipe
+from prefixcap.run_folder import RunFolder
+from tests.tiny_captioner import save_tiny_model
+from tests.tiny_run import caption_recipe, write_photos
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """Folder with photos and a model."""
+    folder = tmp_path_factory.mktemp("world")
+    write_photos(folder / "data", split_at=18)
+    save_tiny_model(folder / "model")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def captioner(world) -> Captioner:
+    return Captioner.from_pretrained(world / "model", device="cpu", dtype=torch.float32)
+
+
+def dev_split(world, captioner, name, *settings) -> DevSplit:
+    """The six dev photos, judged for a recipe with these settings."""
+    path = world / "tiny.toml"
+    path.write_text(caption_recipe(world / "data"))
+    recipe = load_recipe(path, [f"name={name}", *settings])
+    encode = captioner.model.tokenizer.encode
+    run = RunFolder(world / "runs" / name, recipe)
+    parts = read_dev_sources(recipe.dev)
+    return DevSplit(recipe, run, parts, lambda r: [encode(text) for text in r.captions])
+
+
+def test_dev_loss_is_the_mean_over_all_tokens_of_all_captions(world, captioner):
+    split = dev_split(world, captioner, "loss", "train.best_by=loss")
+    values = split.scores(captioner, 1)
+    [records] = split.parts
+    total, count = 0.0, 0
+    for record in records:
+        embedding = captioner.embed([record.path])
+        for ids in split.token_ids(record):
+            batch = CaptionBatch(embedding, torch.tensor([ids]), torch.tensor([0]))
+            with torch.no_grad():
+                loss, tokens = captioner.model.loss(batch)
+            total, count = total + float(loss), count + tokens
+    assert values["dev_loss"] == pytest.approx(total / count, rel=1e-4)
+    assert values["score"] == -values["dev_loss"]
+
+
+def test_the_best_goes_by_cider_unless_told_otherwise(world, captioner):
+    values = dev_split(world, captioner, "cider").scores(captioner, 1)
+    assert values["score"] == values["flickr8k CIDEr"]
+
+
+def test_a_language_model_alone_is_judged_by_its_loss_without_a_photo(world, captioner):
+    split = dev_split(world, captioner, "language", 'stage="language"')
+    values = split.scores(captioner, 1)
+    assert values.keys() == {"dev_loss", "score"}
+    assert values["score"] == -values["dev_loss"]
+    assert math.isfinite(values["score"])
+
+
+def test_stored_embeddings_give_the_captions_and_the_loss_of_the_photos(world, captioner):
+    opened = dev_split(world, captioner, "opened")
+    [records] = opened.parts
+    items = [StoreItem(record.image_id, record.path) for record in records]
+    build_store(world / "store", captioner.encoder, items)
+    stored = dev_split(world, captioner, "stored", f'store="{world}/store"')
+    expected, found = (split.scores(captioner, 1) for split in (opened, stored))
+    assert found["dev_loss"] == pytest.approx(expected["dev_loss"], rel=1e-3)  # float16 is stored
+    store = EmbeddingStore(world / "store")
+    assert stored_records(records, store) == list(records)
+    assert stored_records(records, None) == []
+    captions = stored_captions(captioner, records, opened.recipe.decoding, store)
+    assert captions.keys() == {record.image_id for record in records}
+
+
+def test_the_board_shows_the_first_photos_with_their_captions(world, captioner):
+    pytest.importorskip("tensorboard", reason="needs the extra tensorboard")
+    split = dev_split(world, captioner, "board", "train.tensorboard=true")
+    assert isinstance(split.run.board, Board)
+    shown = []
+    split.run.board.samples = lambda step, samples: shown.extend((step, s) for s in samples)
+    split.scores(captioner, 5)
+    assert [step for step, _ in shown] == [5] * 4
+    assert shown[0][1].pixels.shape == (32, 32, 3)
+    assert shown[0][1].reference == split.parts[0][0].captions[0]
