@@ -1,22 +1,28 @@
-"""Captions of a split in a file: COCO's results format and ours, matched to records, written."""
+"""Captions of a split in a file: COCO's results format, ours, tables; matched to records, written."""
 
+import csv
+import io
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from prefixcap import atomic
+from prefixcap.datasets import parquet
 from prefixcap.datasets.annotations import read_json, read_text
+from prefixcap.datasets.columns import CAPTION_COLUMNS, IMAGE_COLUMNS
 from prefixcap.datasets.records import CaptionRecord
 from prefixcap.errors import InputError
 
 SHOWN_IDS = 5  # ids listed in one line before "and N more"
+KEY_COLUMNS = ("image_id", *IMAGE_COLUMNS, "id")  # what names the image of a caption, best first
 EXPECTED = (
-    'expected COCO results, [{"image_id": 42, "caption": "a dog"}, ...], or JSON lines with '
-    '"image_id" or "path", and "caption"'
+    'expected COCO results, [{"image_id": 42, "caption": "a dog"}, ...], or rows (.jsonl, .csv, '
+    f".tsv, .parquet) with {', '.join(KEY_COLUMNS)}, and {', '.join(CAPTION_COLUMNS)}"
 )
+SUFFIXES = (".json", ".jsonl", ".csv", ".tsv", ".parquet")
 
 
 @dataclass(frozen=True)
@@ -72,18 +78,36 @@ class MatchedCaptions:
 
 
 def read_results(path: Path) -> list[FiledCaption]:
-    """Captions of a COCO results file (`.json`), or of JSON lines such as `prefixcap caption`'s.
+    """Captions of a file: one a row, under the image's id, file name or path.
+
+    COCO's results format (`.json`), an object of captions by image id, and what `prefixcap caption`
+    writes: `.jsonl`, `.csv`, `.parquet`; `.tsv` too.
 
     Raises:
         InputError: the file is missing, empty, cut off or of another shape.
+        MissingExtraError: pyarrow is not installed, which parquet needs.
     """
     path = Path(path)
-    entries = _json_lines(path) if path.suffix.lower() == ".jsonl" else read_json(path)
+    entries = _READERS.get(path.suffix.lower(), read_json)(path)
+    if isinstance(entries, dict) and all(isinstance(text, str) for text in entries.values()):
+        entries = [{"image_id": key, "caption": text} for key, text in entries.items()]
     if not isinstance(entries, list):
         raise InputError(f"{path}: holds a {type(entries).__name__}; {EXPECTED}")
     if not entries:
         raise InputError(f"{path}: holds no captions; {EXPECTED}")
     return [_filed(entry, f"{path}, entry {number}") for number, entry in enumerate(entries, 1)]
+
+
+def is_captions_file(name: str) -> bool:
+    """Whether `name` is a file of captions, not a model.
+
+    Raises:
+        InputError: by its suffix it should be one, and it is not there.
+    """
+    path = Path(name)
+    if not path.exists() and path.suffix.lower() in SUFFIXES:
+        raise InputError(f"{name}: there is no such captions file. Check the path")
+    return path.is_file()
 
 
 def match_captions(
@@ -124,18 +148,6 @@ def refuse_repeated_records(records: Sequence[CaptionRecord]) -> None:
         )
 
 
-def server_faults(captions: Mapping[str, str], records: Sequence[CaptionRecord]) -> list[str]:
-    """What the evaluation servers of COCO, nocaps and VizWiz would refuse: ids that are not there.
-
-    They want each image of the split once and no other; that captions are strings, and ids whole
-    numbers where the dataset's are, is how `write_results` writes them.
-    """
-    missing = [record.image_id for record in records if record.image_id not in captions]
-    extra = sorted(captions.keys() - {record.image_id for record in records})
-    faults = {"have no caption": missing, "are not of the split": extra}
-    return [f"{len(ids)} images {what}: {listed(ids)}" for what, ids in faults.items() if ids]
-
-
 def write_results(path: Path, captions: Mapping[str, str]) -> None:
     """Write captions in COCO's results format, atomically; ids as numbers where all of them are."""
     numeric = all(image_id.isdecimal() and str(int(image_id)) == image_id for image_id in captions)
@@ -169,15 +181,41 @@ def _json_lines(path: Path) -> list[Any]:
     return found
 
 
+def _rows(path: Path) -> list[Any]:
+    """Rows of a CSV or TSV file with a header."""
+    text, is_tsv = read_text(path), path.suffix.lower() == ".tsv"
+    form = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if is_tsv else {}
+    try:
+        rows = list(csv.DictReader(io.StringIO(text, newline=""), strict=True, **form))
+    except csv.Error as error:
+        raise InputError(f"{path}: is not a whole table ({error}). Write it again") from error
+    for number, row in enumerate(rows, 1):
+        if None in row or None in row.values():
+            raise InputError(
+                f"{path}, entry {number}: has another number of cells than the header; quote "
+                "captions that have a separator in them"
+            )
+    return rows
+
+
+def _parquet_rows(path: Path) -> list[Any]:
+    """Rows of a parquet file."""
+    _, rows = parquet.read_columns(path, [*KEY_COLUMNS, *CAPTION_COLUMNS])
+    return [{name: value for name, value in row.items() if value is not None} for row in rows]
+
+
 def _filed(entry: Any, where: str) -> FiledCaption:
     """The caption in one entry of a file."""
-    values = entry if isinstance(entry, dict) else {}
-    key = values.get("image_id", values.get("path"))
+    values = {}
+    if isinstance(entry, dict):
+        values = {str(name).strip().lower(): value for name, value in entry.items()}
+    key = next((values[name] for name in KEY_COLUMNS if name in values), None)
     if isinstance(key, bool) or not isinstance(key, int | str):
         raise InputError(f"{where}: {str(entry)[:60]!r} names no image; {EXPECTED}")
-    if not isinstance(values.get("caption"), str):
-        raise InputError(f'{where}: "caption" of image {key} is no text; {EXPECTED}')
-    return FiledCaption(str(key), values["caption"])
+    text = next((values[name] for name in CAPTION_COLUMNS if name in values), None)
+    if not isinstance(text, str):
+        raise InputError(f"{where}: the caption of image {key} is no text; {EXPECTED}")
+    return FiledCaption(str(key), text)
 
 
 def _id_by_file(key: str, by_name: Mapping[str, Sequence[CaptionRecord]]) -> str | None:
@@ -187,3 +225,11 @@ def _id_by_file(key: str, by_name: Mapping[str, Sequence[CaptionRecord]]) -> str
         end = f"/{key.lstrip('./')}"
         named = [record for record in named if f"/{record.path.as_posix()}".endswith(end)]
     return named[0].image_id if len(named) == 1 else None
+
+
+_READERS: dict[str, Callable[[Path], Any]] = {
+    ".jsonl": _json_lines,
+    ".csv": _rows,
+    ".tsv": _rows,
+    ".parquet": _parquet_rows,
+}

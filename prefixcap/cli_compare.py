@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prefixcap.cli_scoring import Metrics, Tokenizer, metric_names
+from prefixcap.cli_scoring import TEXT_METRICS, Metrics, Tokenizer, metric_names
 from prefixcap.cli_source import Images, Split
 from prefixcap.cli_tables import show_table
 from prefixcap.errors import InputError
@@ -35,7 +35,10 @@ def compare(
     seed: Annotated[int, typer.Option("--bootstrap-seed", min=0, help="Of the test.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Also write the result to this .json.")] = None,
 ) -> None:
-    """Test two runs on the same images (paired bootstrap), and list where they differ most."""
+    """Test two runs on the same images (paired bootstrap), and list where they differ most.
+
+    CLIPScore is compared where two scores files have it: prefixcap evaluate --clip.
+    """
     from prefixcap import atomic, datasets
     from prefixcap.comparison import compare_sheets
     from prefixcap.score_sheet import Scoring
@@ -43,7 +46,7 @@ def compare(
     if (name is None) != (path is None):
         raise InputError("give the dataset's format and its path, or neither of them")
     records = datasets.read(name, path, split, images) if name and path else None
-    scoring = Scoring(metric_names(metrics), tokenizer, seed)
+    scoring = Scoring(metric_names(metrics, TEXT_METRICS), tokenizer, seed)
     sheets = [_sheet(file, records, scoring) for file in (first, second)]
     found = compare_sheets(*sheets, shown=shown, seed=seed)
     if out is not None:
@@ -59,7 +62,7 @@ def _sheet(
     from prefixcap.datasets.annotations import read_json
     from prefixcap.score_sheet import is_sheet, read_sheet, score_sheet
 
-    if path.suffix.lower() != ".jsonl" and is_sheet(read_json(path)):
+    if path.suffix.lower() == ".json" and is_sheet(read_json(path)):
         return read_sheet(path)
     entries = read_results(path)
     if records is None:
@@ -85,6 +88,8 @@ def _show(found: "SheetComparison", first: Path, second: Path) -> None:
         )
     header = ["", "A", "B", "A - B", "95 % interval", "p"]
     show_table(f"{found.images} images, scores x100, paired bootstrap", header, rows)
+    for name, reason in found.left_out.items():
+        typer.echo(f"{name} is not compared: {reason}", err=True)
     if found.disagreements:
         typer.echo(f"largest differences in {found.ranked_by}:")
     for image in found.disagreements:

@@ -8,15 +8,34 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from prefixcap import cli_decoding as decoding
-from prefixcap.cli_scoring import Metrics, Precision, Tokenizer, load_captioner, metric_names
-from prefixcap.cli_source import Images, Name, Split, Where
-from prefixcap.cli_tables import show_table
+from prefixcap import cli_scoring as how
+from prefixcap.cli_score_table import show_scores
+from prefixcap.cli_source import Data, First, Images, Split, Words, wanted
 from prefixcap.cli_watch import Watcher
 from prefixcap.errors import InputError
 
 if TYPE_CHECKING:
+    from prefixcap.clipscore import Clip, ClipScores
     from prefixcap.datasets.records import CaptionRecord
+    from prefixcap.embeddings import EmbeddingStore
     from prefixcap.score_sheet import Scoring
+    from prefixcap.split_source import ChosenSplit
+
+Model = Annotated[
+    str, typer.Argument(help="Built-in name, model or run folder, hub name; or a captions file.")
+]
+Out = Annotated[
+    Path | None, typer.Option(help="Folder of the files; default: the run's, else this one.")
+]
+AllowMissing = Annotated[
+    bool, typer.Option("--allow-missing", help="Score what fits, and count what does not.")
+]
+TrainPath = Annotated[
+    Path | None,
+    typer.Option(help="Training captions: for novelty, and the best constant caption's score."),
+]
+TrainSplit = Annotated[str | None, typer.Option(help="Their split.")]
+BootstrapSeed = Annotated[int, typer.Option(min=0, help="Of the intervals.")]
 
 
 @dataclass(frozen=True)
@@ -36,30 +55,35 @@ class Written:
     skipped: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What is wanted of a split's captions, beside the captions themselves."""
+
+    scoring: "Scoring"
+    clip: how.ClipWishes | None
+    train: Sequence["CaptionRecord"] | None
+
+
 def evaluate(
-    model: Annotated[
-        str,
-        typer.Argument(help="Built-in name, model or run folder, hub name; or a captions file."),
-    ],
-    name: Name,
-    path: Where,
+    model: Model,
+    words: Words = None,
+    data: Data = None,
     split: Split = None,
     images: Images = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder of the files; default: the run's, else this one.")
-    ] = None,
-    metrics: Metrics = "bleu,rouge,cider",
-    tokenizer: Tokenizer = "ptb",
-    allow_missing: Annotated[
-        bool, typer.Option("--allow-missing", help="Score what fits, and count what does not.")
-    ] = False,
-    train_path: Annotated[
-        Path | None,
-        typer.Option(help="Training captions: for novelty, and the best constant caption's score."),
-    ] = None,
-    train_split: Annotated[str | None, typer.Option(help="Their split.")] = None,
-    bootstrap_seed: Annotated[int, typer.Option(min=0, help="Of the intervals.")] = 0,
-    precision: Precision = "fp32",
+    first: First = None,
+    out: Out = None,
+    metrics: how.Metrics = "bleu,rouge,cider",
+    tokenizer: how.Tokenizer = "ptb",
+    frequencies: how.Frequencies = None,
+    clip: how.ClipName = None,
+    clip_store: how.ClipStore = None,
+    clip_precision: how.ClipPrecision = "auto",
+    allow_missing: AllowMissing = False,
+    train_path: TrainPath = None,
+    train_split: TrainSplit = None,
+    bootstrap_seed: BootstrapSeed = 0,
+    device: how.Device = None,
+    precision: how.Precision = "fp32",
     beam: decoding.Beam = None,
     length_penalty: decoding.LengthPenalty = None,
     min_tokens: decoding.MinTokens = None,
@@ -72,30 +96,49 @@ def evaluate(
     Writes captions-SPLIT.json, which evaluation servers take, and scores-SPLIT.json.
     """
     from prefixcap import datasets
+    from prefixcap.score_sheet import Scoring
+    from prefixcap.split_source import chosen_split, run_of
+
+    lengths = {"min_tokens": min_tokens, "max_tokens": max_tokens, "length_penalty": length_penalty}
+    wishes = decoding.DecodingWishes(beam=beam, sample=sample, seed=seed, **lengths)
+    texts = [name for name in how.metric_names(metrics) if name != how.CLIPSCORE]
+    used = how.load_frequencies(frequencies)
+    scoring = Scoring(texts, tokenizer, bootstrap_seed, frequencies=used)
+    by_clip = how.clip_wishes(metrics, clip, clip_store, clip_precision, device)
+    asked = wanted(words, data, split, images, first)
+    chosen = chosen_split(asked, run_of(model))
+    if asked.path is None:
+        typer.echo(f"data: {chosen.described()}", err=True)
+    train = datasets.read(chosen.format, train_path, train_split) if train_path else None
+    bare = _check_records(chosen, allow_missing)
+    source = _Source(model, precision, device, allow_missing)
+    written = _captions(source, chosen.records, wishes)
+    written.counts["without_references"] = bare
+    written.facts.update(dataset=chosen.format, split=chosen.split, data=_place(chosen))
+    _finish(_files(out, model, chosen.split), written, chosen, Asked(scoring, by_clip, train))
+
+
+def _check_records(chosen: "ChosenSplit", allow_missing: bool) -> int:
+    """Number of images without references.
+
+    Raises:
+        InputError: an image id that stands for several photos, or images without references.
+    """
     from prefixcap.caption_results import refuse_repeated_records
     from prefixcap.evaluate import without_references
-    from prefixcap.score_sheet import Scoring
 
-    wishes = decoding.DecodingWishes(
-        beam=beam,
-        length_penalty=length_penalty,
-        min_tokens=min_tokens,
-        max_tokens=max_tokens,
-        sample=sample,
-        seed=seed,
-    )
-    scoring = Scoring(metric_names(metrics), tokenizer, bootstrap_seed)
-    records = datasets.read(name, path, split, images)
-    refuse_repeated_records(records)
-    bare = without_references(records, allowed=allow_missing)
-    train = datasets.read(name, train_path, train_split) if train_path else None
-    written = _captions(model, precision, records, wishes, allow_missing)
-    written.counts["without_references"] = len(bare)
-    files = _Files(_out_folder(out, model), split or "all", model)
-    _write_captions(files, written, records)
-    written.facts.update(dataset=name, split=split, data=_place(path, images))
-    _score(files, written, records, scoring, train)
-    _say_skipped(written)
+    refuse_repeated_records(chosen.records)
+    return len(without_references(chosen.records, allowed=allow_missing))
+
+
+def _finish(files: "_Files", written: Written, chosen: "ChosenSplit", asked: Asked) -> None:
+    """Write captions and scores, show them, and name the photos that could not be read."""
+    _write_captions(files, written, chosen)
+    _score(files, written, chosen.records, asked)
+    for line in dict.fromkeys(written.skipped):
+        typer.echo(f"skipped {line}", err=True)
+    if written.skipped:
+        raise typer.Exit(1)
 
 
 @dataclass(frozen=True)
@@ -115,51 +158,57 @@ class _Files:
         return self.folder / f"scores-{self.split}.json"
 
 
-def _place(path: Path, images: Path | None) -> dict[str, str | None]:
+def _place(chosen: "ChosenSplit") -> dict[str, str | None]:
     """Where the references and photos were read, for reports that show them."""
+    path, images = chosen.path, chosen.images
     here = path.resolve() if path.exists() else path  # the hub has names that are no paths
     return {"path": str(here), "images": str(images.resolve()) if images else None}
 
 
-def _out_folder(out: Path | None, model: str) -> Path:
-    """The folder asked for, made if need be; else the training run's, else the current one."""
-    if out is None:
-        return Path(model) if (Path(model) / "recipe.json").is_file() else Path()
-    out.mkdir(parents=True, exist_ok=True)
-    return out
+def _files(out: Path | None, model: str, split: str | None) -> _Files:
+    """Files in the folder asked for, made if need be; else in the run's, else in this one."""
+    from prefixcap.split_source import run_of
+
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+    return _Files(out or run_of(model) or Path(), split or "all", model)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where captions come from."""
+
+    name: str
+    precision: how.Precision
+    device: str | None
+    allow_missing: bool
 
 
 def _captions(
-    source: str,
-    precision: Precision,
-    records: Sequence["CaptionRecord"],
-    wishes: decoding.DecodingWishes,
-    allow_missing: bool,
+    source: _Source, records: Sequence["CaptionRecord"], wishes: decoding.DecodingWishes
 ) -> Written:
     """Captions of a file, or those that a model writes in a precision."""
-    from prefixcap.caption_results import match_captions, read_results
+    from prefixcap.caption_results import is_captions_file, match_captions, read_results
 
-    if not Path(source).is_file():
-        return _captions_of_model(source, precision, records, wishes)
+    name = source.name
+    if not is_captions_file(name):
+        return _captions_of_model(source, records, wishes)
     if wishes != decoding.DecodingWishes():
-        raise InputError(f"{source}: its captions are written; leave the decoding options away")
-    matched = match_captions(read_results(Path(source)), records)
-    if not allow_missing:
-        matched.refuse_doubts(source)
-    facts = {"source": {"kind": "captions", "name": source}, "decoding": None}
+        raise InputError(f"{name}: its captions are written; leave the decoding options away")
+    matched = match_captions(read_results(Path(name)), records)
+    if not source.allow_missing:
+        matched.refuse_doubts(name)
+    facts = {"source": {"kind": "captions", "name": name}, "decoding": None}
     return Written(matched.captions, facts, matched.counts | {"skipped": 0})
 
 
 def _captions_of_model(
-    source: str,
-    precision: Precision,
-    records: Sequence["CaptionRecord"],
-    wishes: decoding.DecodingWishes,
+    source: _Source, records: Sequence["CaptionRecord"], wishes: decoding.DecodingWishes
 ) -> Written:
     """What a model writes of the photos."""
     from prefixcap.evaluate import weights_of, write_captions
 
-    captioner = load_captioner(weights_of(source), precision)
+    captioner = how.load_captioner(weights_of(source.name), source.precision, source.device)
     options = wishes.options(captioner.model.config.decoding)
     captioner.check(options)
     with Watcher() as watcher:
@@ -172,9 +221,9 @@ def _captions_of_model(
     facts = {
         "source": {
             "kind": "model",
-            "name": source,
+            "name": source.name,
             "fingerprint": captioner.fingerprint(),
-            "precision": precision,
+            "precision": source.precision,
             "device": captioner.device.type,
         },
         "decoding": options.model_dump(mode="json"),
@@ -183,97 +232,103 @@ def _captions_of_model(
     return Written(captions, facts, counts, [f"{one.key}: {one.reason}" for one in skipped])
 
 
-def _write_captions(files: _Files, written: Written, records: Sequence["CaptionRecord"]) -> None:
+def _write_captions(files: _Files, written: Written, chosen: "ChosenSplit") -> None:
     """Write the captions, unless they were read from that very file; say what servers refuse."""
-    from prefixcap.caption_results import server_faults, write_results
+    from prefixcap.caption_results import write_results
+    from prefixcap.submission import how_to_submit, server_faults
 
     if files.captions.resolve() != Path(files.source).resolve():
         write_results(files.captions, written.captions)
         typer.echo(f"captions: {files.captions}", err=True)
-    for fault in server_faults(written.captions, records):
+    faults = server_faults(files.captions, chosen.format, chosen.records)
+    for fault in faults:
         typer.echo(f"evaluation servers would refuse {files.captions.name}: {fault}", err=True)
+    note = how_to_submit(chosen.format, chosen.split)
+    if note and not faults:
+        typer.echo(note, err=True)
 
 
 def _score(
-    files: _Files,
-    written: Written,
-    records: Sequence["CaptionRecord"],
-    scoring: "Scoring",
-    train: Sequence["CaptionRecord"] | None,
+    files: _Files, written: Written, records: Sequence["CaptionRecord"], asked: Asked
 ) -> None:
-    """Score the captions, write the scores, print them; nothing of a split without references."""
-    from prefixcap.evaluate import constant_caption
+    """Score the captions, write the scores, print them.
+
+    Of a split without references there is nothing to score but by its photos.
+    """
     from prefixcap.score_sheet import ScoreSheet, score_sheet, write_sheet
 
-    if not any(record.captions for record in records):
-        typer.echo("the split has no reference captions, so nothing is scored here", err=True)
+    if asked.clip is None and not any(record.captions for record in records):
+        typer.echo(
+            "the split has no reference captions, so nothing is scored here; --clip would score by "
+            "the photos",
+            err=True,
+        )
         return
-    training = None if train is None else [text for one in train for text in one.captions]
-    sheet = score_sheet(written.captions, records, scoring, training)
+    by_photo, facts, left_out = _by_photo(written, records, asked.clip)
+    training = (
+        None if asked.train is None else [text for one in asked.train for text in one.captions]
+    )
+    sheet = score_sheet(written.captions, records, asked.scoring, training, by_photo)
     empty = sum(not text.strip() for text in sheet.captions.values())
-    facts = {**written.facts, "counts": written.counts | {"empty": empty}, **sheet.facts}
-    if train is not None:
-        caption = constant_caption(train)
-        constant = score_sheet(dict.fromkeys(sheet.captions, caption), records, scoring)
-        facts["constant"] = {"caption": caption, "scores": constant.facts["scores"]}
+    facts = {**written.facts, **facts, "counts": written.counts | {"empty": empty}, **sheet.facts}
+    facts["not_scored"] |= left_out
+    if asked.train is not None:
+        facts["constant"] = _constant(list(sheet.captions), records, asked)
     write_sheet(files.scores, ScoreSheet(facts, sheet.captions, sheet.statistics))
     typer.echo(f"scores: {files.scores}", err=True)
-    _show(facts)
+    show_scores(facts)
 
 
-def _say_skipped(written: Written) -> None:
-    """Name the photos that could not be read, if any; the exit code is then 1."""
-    for line in written.skipped:
-        typer.echo(f"skipped {line}", err=True)
-    if written.skipped:
-        raise typer.Exit(1)
+def _constant(
+    ids: Sequence[str], records: Sequence["CaptionRecord"], asked: Asked
+) -> dict[str, Any]:
+    """The best constant caption of the training captions, and its scores on these images."""
+    from prefixcap.evaluate import constant_caption
+    from prefixcap.score_sheet import score_sheet
+
+    caption = constant_caption(asked.train or [])
+    sheet = score_sheet(dict.fromkeys(ids, caption), records, asked.scoring)
+    return {"caption": caption, "scores": sheet.facts["scores"]}
 
 
-def _show(facts: dict[str, Any]) -> None:
-    """Print the scores x100 with their intervals, beside what they can be compared with."""
-    from prefixcap.published import published_rows
+def _by_photo(
+    written: Written, records: Sequence["CaptionRecord"], wishes: how.ClipWishes | None
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, str]]:
+    """CLIPScore's statistics, facts for the scores file, and why there are none."""
+    if wishes is None:
+        return {}, {}, {}
+    from prefixcap.clipscore import load_clip
+    from prefixcap.embeddings import EmbeddingStore
 
-    others = {
-        title: dict(row) for title, row in published_rows(facts["dataset"], facts["split"]).items()
-    }
-    if "constant" in facts:
-        scores = facts["constant"]["scores"]
-        others["constant"] = {name: 100 * value for name, value in scores.items()}
-    rows = [
-        [name, *_cells(facts, name), *(_number(row.get(name)) for row in others.values())]
-        for name in facts["scores"]
-    ]
-    title = f"{facts['images']} images, scores x100, tokenizer {facts['tokenizer']}"
-    show_table(title, ["", "score", "95 % interval", *others], rows)
-    for domain, part in facts["domains"].items():
-        rows = [[name, *_cells(part, name)] for name in part["scores"]]
-        show_table(f"{domain}: {part['images']} images", ["", "score", "95 % interval"], rows)
-    _show_rest(facts)
-
-
-def _show_rest(facts: dict[str, Any]) -> None:
-    """Print diversity, and what was not scored or left out."""
-    if "constant" in facts:
-        typer.echo(f'constant: always "{facts["constant"]["caption"]}"')
-    spread = facts["diversity"]
-    parts = [f"{spread['vocabulary']} words", f"{spread['length']:.1f} words a caption"]
-    parts += [f"{100 * spread['different']:.1f} % of captions differ from all others"]
-    if spread["novel"] is not None:
-        parts.append(f"{100 * spread['novel']:.1f} % are no training caption")
-    typer.echo(f"diversity: {', '.join(parts)}")
-    left = [f"{count} {name.replace('_', ' ')}" for name, count in facts["counts"].items() if count]
-    if left:
-        typer.echo(f"images: {', '.join(left)}")
-    for name, reason in facts["not_scored"].items():
-        typer.echo(f"{name} is not scored: {reason}", err=True)
+    try:
+        store = EmbeddingStore(wishes.store) if wishes.store else None
+        clip = load_clip(wishes.name, precision=wishes.precision, device=wishes.device, store=store)
+        found = _clip_scores(clip, written, records, store)
+    except InputError as error:
+        if wishes.required:
+            raise
+        return {}, {}, {how.CLIPSCORE: str(error)}
+    written.skipped.extend(f"{one.key}: {one.reason}" for one in found.skipped)
+    counts = {"unreadable": len(found.skipped), "from_store": found.stored}
+    return found.statistics, {"clip": clip.facts, "clip_images": counts}, {}
 
 
-def _cells(facts: dict[str, Any], name: str) -> list[str]:
-    """Score and interval of one metric, x100."""
-    low, high = facts["intervals"][name]
-    return [_number(100 * facts["scores"][name]), f"{100 * low:.1f} to {100 * high:.1f}"]
+def _clip_scores(
+    clip: "Clip",
+    written: Written,
+    records: Sequence["CaptionRecord"],
+    store: "EmbeddingStore | None",
+) -> "ClipScores":
+    """CLIPScore of the images that are scored, with a bar."""
+    from prefixcap.clipscore import clip_scores
+    from prefixcap.score_sheet import scored_records
 
-
-def _number(value: float | None) -> str:
-    """One decimal, as tables print; nothing for None."""
-    return "" if value is None else f"{value:.1f}"
+    scored = scored_records(written.captions, records)
+    with Watcher() as watcher:
+        return clip_scores(
+            clip,
+            written.captions,
+            scored,
+            store,
+            lambda done: watcher.show("photos for CLIPScore", done, len(scored)),
+        )

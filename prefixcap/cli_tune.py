@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prefixcap.cli_scoring import Precision, load_captioner
-from prefixcap.cli_source import Images, Name, Split, Where
+from prefixcap.cli_scoring import Device, Precision, load_captioner
+from prefixcap.cli_source import Data, First, Images, Split, Words, wanted
 from prefixcap.cli_tables import show_table
 from prefixcap.cli_watch import Watcher
 from prefixcap.errors import InputError
@@ -19,15 +19,17 @@ RECORD_FILE = "tuning.json"  # in the model's folder: every setting that was tri
 
 def tune(
     model: Annotated[str, typer.Argument(help="Folder of a model or of a training run.")],
-    name: Name,
-    path: Where,
+    words: Words = None,
+    data: Data = None,
     split: Split = None,
     images: Images = None,
+    first: First = None,
     beams: Annotated[str, typer.Option(help="Beam widths to try.")] = "1,3,5",
     length_penalties: Annotated[
         str, typer.Option(help="Length penalties to try with beams.")
     ] = "0.7,1.0,1.3",
     min_tokens: Annotated[str, typer.Option(help="Shortest captions to try.")] = "0,8",
+    device: Device = None,
     precision: Precision = "fp32",
     even_on_test: Annotated[
         bool, typer.Option("--even-on-test", help="Allow a split that is named test.")
@@ -40,9 +42,9 @@ def tune(
 
     The best is stored with the model. The exit code is 1 where a photo was skipped.
     """
-    from prefixcap import datasets
     from prefixcap.caption_results import refuse_repeated_records
     from prefixcap.evaluate import weights_of
+    from prefixcap.split_source import chosen_split, run_of
     from prefixcap.tuning import Grid, refuse_test_split
     from prefixcap.tuning import tune as search
 
@@ -57,16 +59,20 @@ def tune(
             f"{model}: is no folder here, so nothing can be stored in it; make one with prefixcap "
             "export, or add --no-store"
         )
-    records = datasets.read(name, path, split, images)
-    refuse_repeated_records(records)
+    asked = wanted(words, data, split, images, first)
+    chosen = chosen_split(asked, run_of(model))
+    if asked.path is None:
+        typer.echo(f"data: {chosen.described()}", err=True)
+    refuse_repeated_records(chosen.records)
     if not even_on_test:
-        refuse_test_split(split, records)
-    captioner = load_captioner(str(folder) if folder.is_dir() else model, precision)
+        refuse_test_split(chosen.split, chosen.records)
+    captioner = load_captioner(str(folder) if folder.is_dir() else model, precision, device)
     with Watcher() as watcher:
-        found = search(captioner, records, grid, watcher.show)
+        found = search(captioner, chosen.records, grid, watcher.show)
     _show(found)
     if not no_store:
-        _store(folder, found, {"dataset": name, "split": split, "precision": precision})
+        facts = {"dataset": chosen.format, "split": chosen.split, "precision": precision}
+        _store(folder, found, facts)
     for photo in found.skipped:
         typer.echo(f"skipped {photo.key}: {photo.reason}", err=True)
     if found.skipped:

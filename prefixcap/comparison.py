@@ -9,7 +9,12 @@ from prefixcap.errors import InputError
 from prefixcap.metrics import Comparison, Statistic, compare
 from prefixcap.score_sheet import ScoreSheet
 
-RANKED_BY = ("CIDEr", "SPICE", "METEOR", "ROUGE-L", "BLEU-4")  # best suited to single images first
+# best suited to single images first
+RANKED_BY = ("CIDEr", "SPICE", "METEOR", "RefCLIPScore", "CLIPScore", "ROUGE-L", "BLEU-4")
+DEPENDS_ON = {  # fact of a sheet -> scores that can be compared only where it is the same
+    "clip": ("CLIPScore", "RefCLIPScore"),
+    "frequencies": ("CIDEr",),
+}
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,7 @@ class SheetComparison:
         tests: per score, the paired bootstrap test.
         ranked_by: the score that orders `disagreements`.
         disagreements: images with the largest difference first.
+        left_out: score that both have -> why it was not compared.
     """
 
     images: int
@@ -38,6 +44,7 @@ class SheetComparison:
     tests: dict[str, Comparison]
     ranked_by: str
     disagreements: list[Disagreement]
+    left_out: dict[str, str]
 
 
 def compare_sheets(
@@ -51,7 +58,8 @@ def compare_sheets(
     refuse_incomparable(first, second)
     order = {image_id: place for place, image_id in enumerate(second.captions)}
     places = np.array([order[image_id] for image_id in first.captions])
-    names = [name for name in first.statistics if name in second.statistics]
+    left_out = incomparable_scores(first, second)
+    names = [name for name in _shared(first, second) if name not in left_out]
     pairs = {
         name: (first.statistics[name], _ordered(second.statistics[name], places)) for name in names
     }
@@ -62,7 +70,18 @@ def compare_sheets(
         {name: compare(one, other, seed=seed) for name, (one, other) in pairs.items()},
         ranked_by,
         _disagreements(first, second, pairs[ranked_by], shown),
+        left_out,
     )
+
+
+def incomparable_scores(first: ScoreSheet, second: ScoreSheet) -> dict[str, str]:
+    """Scores that both sheets have and that were computed in two ways, and which ways these are."""
+    return {
+        name: f"{first.facts.get(fact)} against {second.facts.get(fact)}"
+        for fact, names in DEPENDS_ON.items()
+        for name in names
+        if name in _shared(first, second) and first.facts.get(fact) != second.facts.get(fact)
+    }
 
 
 def refuse_incomparable(first: ScoreSheet, second: ScoreSheet) -> None:
@@ -94,12 +113,17 @@ def refuse_incomparable(first: ScoreSheet, second: ScoreSheet) -> None:
             "not comparable: the same images, but other reference captions; score both against "
             "one release of the dataset"
         )
-    if not first.statistics.keys() & second.statistics.keys():
+    if not set(_shared(first, second)) - incomparable_scores(first, second).keys():
         raise InputError(
             f"not comparable: {', '.join(first.statistics) or 'nothing'} scored in the first, "
-            f"{', '.join(second.statistics) or 'nothing'} in the second; score both with the same "
-            "--metrics"
+            f"{', '.join(second.statistics) or 'nothing'} in the second, in other ways where names "
+            "are the same; score both with the same --metrics, --clip and --frequencies"
         )
+
+
+def _shared(first: ScoreSheet, second: ScoreSheet) -> list[str]:
+    """Scores that both sheets have."""
+    return [name for name in first.statistics if name in second.statistics]
 
 
 def _ordered(statistic: Statistic, places: np.ndarray) -> Statistic:
@@ -113,7 +137,8 @@ def _disagreements(
     """Images by size of the difference; equal ones stay in the order of the split."""
     values, others = (statistic.per_image for statistic in pair)
     ids = list(first.captions)
-    places = np.argsort(-np.abs(values - others), kind="stable")[:shown]
+    differences = np.nan_to_num(np.abs(values - others))  # 0 where a photo could not be read
+    places = np.argsort(-differences, kind="stable")[:shown]
     return [
         Disagreement(
             ids[place],
@@ -121,5 +146,5 @@ def _disagreements(
             (float(values[place]), float(others[place])),
         )
         for place in places
-        if values[place] != others[place]
+        if differences[place]
     ]

@@ -15,10 +15,19 @@ from prefixcap import __version__, atomic
 from prefixcap.datasets.annotations import read_json
 from prefixcap.datasets.records import CaptionRecord
 from prefixcap.errors import InputError
-from prefixcap.metrics import METRICS, JavaSettings, Scores, Statistic, diversity, interval, score
+from prefixcap.metrics import (
+    METRICS,
+    DocumentFrequencies,
+    JavaSettings,
+    Scores,
+    Statistic,
+    diversity,
+    interval,
+    score,
+)
 from prefixcap.metrics import bleu as bleu_metric
 from prefixcap.metrics import meteor as meteor_metric
-from prefixcap.metrics.resampling import LEVEL, RESAMPLES, mean_of
+from prefixcap.metrics.resampling import LEVEL, RESAMPLES
 from prefixcap.metrics.score import TOKENIZERS
 
 FORMAT_VERSION = 1
@@ -34,12 +43,14 @@ class Scoring:
         tokenizer: "ptb", "stanford" or "none".
         seed: of the bootstrap.
         java: settings of METEOR and SPICE.
+        frequencies: what CIDEr-D weighs n-grams by; None: those of the references scored.
     """
 
     metrics: Sequence[str] = METRICS
     tokenizer: str = "ptb"
     seed: int = 0
     java: JavaSettings = field(default_factory=JavaSettings)
+    frequencies: DocumentFrequencies | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +73,7 @@ def score_sheet(
     records: Sequence[CaptionRecord],
     scoring: Scoring = Scoring(),
     training: Sequence[str] | None = None,
+    by_photo: Mapping[str, Statistic] | None = None,
 ) -> ScoreSheet:
     """Scores of the images that have a caption and references, overall and per nocaps domain.
 
@@ -70,28 +82,52 @@ def score_sheet(
         records: of the split, with the references.
         scoring: metrics, tokenizer, seed.
         training: training captions, which captions are then compared with for novelty.
+        by_photo: scores that need the photos, of `scored_records(captions, records)` in order.
 
     Raises:
         InputError: no image has both, or an unknown metric or tokenizer.
     """
-    scored = [record for record in records if record.captions and record.image_id in captions]
-    if not scored:
-        raise InputError("no photo of the split has both a caption and references to score it by")
+    scored = scored_records(captions, records)
     texts = {record.image_id: captions[record.image_id] for record in scored}
     scores = _scores(texts, scored, scoring)
+    statistics = scores.statistics | dict(by_photo or {})
     facts = {
         "format_version": FORMAT_VERSION,
-        **_summary(scores.statistics, scoring),
-        "images": scores.images,
+        **_summary(statistics, scoring),
+        "images": len(scored),
         "interval": {"level": LEVEL, "resamples": RESAMPLES, "seed": scoring.seed},
         "not_scored": scores.not_scored,
-        "domains": _by_domain(scores.statistics, scored, scoring),
+        "domains": _by_domain(statistics, scored, scoring),
         "diversity": _diversity(texts, scoring.tokenizer, training),
         "tokenizer": scores.tokenizer,
+        "frequencies": scoring.frequencies.digest() if scoring.frequencies else None,
         "references": references_digest(scored),
         "versions": versions(),
     }
-    return ScoreSheet(facts, texts, scores.statistics)
+    return ScoreSheet(facts, texts, statistics)
+
+
+def scored_records(
+    captions: Mapping[str, str], records: Sequence[CaptionRecord]
+) -> list[CaptionRecord]:
+    """Records that have a caption and references; where none has references, with a caption.
+
+    Raises:
+        InputError: there are none.
+    """
+    captioned = [record for record in records if record.image_id in captions]
+    found = [record for record in captioned if record.captions]
+    if not captioned or (not found and any(record.captions for record in records)):
+        raise InputError("no photo of the split has both a caption and references to score it by")
+    return found or captioned
+
+
+def mean_of_known(values: np.ndarray) -> Statistic:
+    """Statistic whose corpus score is the mean of the values (images,) that are not NaN."""
+    values = np.asarray(values, np.float64)
+    known = ~np.isnan(values)
+    summands = np.stack([np.where(known, values, 0), known], axis=1)
+    return Statistic(values, summands, lambda sums: sums[..., 0] / np.maximum(sums[..., 1], 1))
 
 
 def references_digest(records: Sequence[CaptionRecord]) -> str:
@@ -113,7 +149,7 @@ def write_sheet(path: Path, sheet: ScoreSheet) -> None:
     """Write `sheet` to `path`, atomically: the facts first, then one line per image."""
     rows = []
     for place, (image_id, caption) in enumerate(sheet.captions.items()):
-        values = {name: float(one.per_image[place]) for name, one in sheet.statistics.items()}
+        values = {name: _known(one.per_image[place]) for name, one in sheet.statistics.items()}
         counts = {
             name: sheet.statistics[source].summands[place].tolist()
             for name, source in (("bleu", "BLEU-1"), ("meteor", "METEOR"))
@@ -158,7 +194,7 @@ def is_sheet(value: Any) -> bool:
 
 def _statistic(name: str, rows: Sequence[dict[str, Any]]) -> Statistic:
     """What is resampled for the score `name`: counts for BLEU and METEOR, else the values."""
-    values = np.array([row["scores"][name] for row in rows], np.float64)  # (images,)
+    values = np.array([row["scores"][name] for row in rows], np.float64)  # (images,), None is NaN
     if name.startswith("BLEU-"):
         order = int(name.removeprefix("BLEU-")) - 1
         counts = np.array([row["counts"]["bleu"] for row in rows], np.float64)
@@ -166,20 +202,36 @@ def _statistic(name: str, rows: Sequence[dict[str, Any]]) -> Statistic:
     if name == "METEOR":
         counts = np.array([row["counts"]["meteor"] for row in rows], np.float64)
         return Statistic(values, counts, meteor_metric.from_counts)
-    return mean_of(values)
+    return mean_of_known(values)
+
+
+def _known(value: float) -> float | None:
+    """A value of one image as JSON can hold it: None for NaN."""
+    return None if np.isnan(value) else float(value)
 
 
 def _scores(
     captions: Mapping[str, str], records: Sequence[CaptionRecord], scoring: Scoring
 ) -> Scores:
-    """Scores of the records' captions."""
+    """Scores of the records' captions; none where the records have no references."""
+    if not records[0].captions:
+        return Scores({}, {}, len(records), scoring.tokenizer, {}, {})
     references = {record.image_id: record.captions for record in records}
-    chosen = {image_id: captions[image_id] for image_id in references}
-    return score(chosen, references, scoring.metrics, scoring.tokenizer, scoring.java)
+    return score(
+        {image_id: captions[image_id] for image_id in references},
+        references,
+        scoring.metrics,
+        scoring.tokenizer,
+        scoring.java,
+        scoring.frequencies,
+    )
 
 
 def _summary(statistics: Mapping[str, Statistic], scoring: Scoring) -> dict[str, Any]:
-    """Number of images, scores and their intervals."""
+    """Number of images, scores and their intervals; without scores that no image has."""
+    statistics = {
+        name: one for name, one in statistics.items() if not np.isnan(one.per_image).all()
+    }
     ends = {name: interval(statistic, seed=scoring.seed) for name, statistic in statistics.items()}
     return {
         "images": max((len(one.per_image) for one in statistics.values()), default=0),

@@ -113,12 +113,23 @@ def load_transformer(kind: str, name: str, revision: str | None) -> TransformerE
     """
     folder = model_folder(name, revision)
     config = _vision_config(kind, folder, name)
+    return NETWORKS[kind](load_whole(MODEL_CLASSES[config.model_type], folder, config, name))
+
+
+def load_whole(
+    model_class: type[PreTrainedModel], folder: Path, config: PretrainedConfig, name: str
+) -> PreTrainedModel:
+    """Model of a class, or the part of a larger one that it is, float32, for inference.
+
+    Raises:
+        InputError: a file cannot be read, or a tensor is missing or of another shape.
+    """
     for path in sorted(folder.glob("*.safetensors")):
         check_safetensors(path)
     with _quietly():
-        model, info = _from_folder(MODEL_CLASSES[config.model_type], folder, config, name)
+        model, info = _from_folder(model_class, folder, config, name)
     _check_loaded(info, name)
-    return NETWORKS[kind](model.eval())
+    return model.eval()
 
 
 def build_transformer(kind: str, folder: Path, name: str) -> TransformerEncoder:
@@ -133,7 +144,7 @@ def model_type(folder: Path, name: str) -> str:
     Raises:
         InputError: there is no such file, or it is no model configuration.
     """
-    return _read_config(folder, name).model_type
+    return read_config(folder, name).model_type
 
 
 def kind_of(type_name: str) -> str | None:
@@ -143,8 +154,12 @@ def kind_of(type_name: str) -> str | None:
     return next(kind for kind in NETWORKS if type_name.startswith(kind))
 
 
-def _read_config(folder: Path, name: str) -> PretrainedConfig:
-    """Configuration in a folder."""
+def read_config(folder: Path, name: str) -> PretrainedConfig:
+    """What a folder's `config.json` says.
+
+    Raises:
+        InputError: there is no such file, or it is no model configuration.
+    """
     try:
         return AutoConfig.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -158,7 +173,7 @@ def _vision_config(kind: str, folder: Path, name: str) -> PretrainedConfig:
     Raises:
         InputError: it is a model of another kind.
     """
-    config = _read_config(folder, name)
+    config = read_config(folder, name)
     if kind_of(config.model_type) != kind:
         raise InputError(
             f"{name}: is a model of type {config.model_type!r}, expected an image encoder of "

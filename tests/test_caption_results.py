@@ -6,14 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from prefixcap.caption_files import RecordFile
 from prefixcap.caption_results import (
     FiledCaption,
+    is_captions_file,
     match_captions,
     read_results,
     refuse_repeated_records,
-    server_faults,
     write_results,
 )
+from prefixcap.datasets.parquet import has_pyarrow
 from prefixcap.errors import InputError
 from tests.tiny_split import GOOD, records
 
@@ -49,6 +51,48 @@ def test_json_lines_are_matched_by_file_name_and_in_any_order(tmp_path):
     (tmp_path / "c.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
     matched = match_captions(read_results(tmp_path / "c.jsonl"), records())
     assert list(matched.captions.items()) == list(GOOD.items())
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_what_prefixcap_caption_writes_is_read(tmp_path, suffix):
+    if suffix == ".parquet" and not has_pyarrow():
+        pytest.skip("needs the extra parquet")
+    texts = {**GOOD, "2": 'two "cats",\nasleep', "3": ""}
+    path = tmp_path / f"c{suffix}"
+    with RecordFile(path, ("path", "caption", "score", "caption_2")) as file:
+        for key, text in texts.items():
+            record = {"path": f"COCO_{int(key):06}.jpg", "caption": text, "score": -1.0}
+            file.append([record | {"caption_2": "another"}])
+        file.finish()
+    assert match_captions(read_results(path), records()).captions == texts
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("c.csv", "Image_ID,Text\n1,a dog\n2,two cats\n"),
+        ("c.tsv", "filename\tsentence\nCOCO_000001.jpg\ta dog\nCOCO_000002.jpg\ttwo cats\n"),
+        ("c.json", '{"1": "a dog", "2": "two cats"}'),
+        ("c.json", '[{"id": 1, "text": "a dog"}, {"file_name": "2", "caption": "two cats"}]'),
+    ],
+)
+def test_other_common_forms_are_read(tmp_path, name, content):
+    (tmp_path / name).write_text(content)
+    found = match_captions(read_results(tmp_path / name), records()).captions
+    assert found == {"1": "a dog", "2": "two cats"}
+
+
+def test_a_table_row_of_another_width_is_named(tmp_path):
+    (tmp_path / "c.csv").write_text("image_id,caption\n1,a dog\n2,cats, two\n")
+    with pytest.raises(InputError, match="entry 2: has another number of cells"):
+        read_results(tmp_path / "c.csv")
+
+
+def test_a_name_that_ends_as_a_captions_file_has_to_be_one(tmp_path):
+    assert not is_captions_file("mini")
+    assert not is_captions_file(str(tmp_path))
+    with pytest.raises(InputError, match="no such captions file"):
+        is_captions_file(str(tmp_path / "c.json"))
 
 
 def test_one_file_name_in_two_folders_is_told_apart_by_the_path():
@@ -100,15 +144,6 @@ def test_a_broken_line_is_named(tmp_path):
     path.write_text('{"image_id": 1, "caption": "x"}\n\n{"image_id"\n')
     with pytest.raises(InputError, match="line 3"):
         read_results(path)
-
-
-def test_server_faults_are_images_without_a_caption_and_strangers():
-    assert server_faults(GOOD, records()) == []
-    rest = {key: text for key, text in GOOD.items() if key != "4"} | {"88": "x"}
-    assert server_faults(rest, records()) == [
-        "1 images have no caption: 4",
-        "1 images are not of the split: 88",
-    ]
 
 
 def test_ids_that_stand_for_two_photos_are_refused():

@@ -1,6 +1,7 @@
 """`prefixcap evaluate`: files, table and exit codes, for a model, a run and a captions file."""
 
 import json
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,14 @@ from PIL import Image
 
 from prefixcap import cli, datasets, metrics
 from prefixcap.captioner import Captioner
+from prefixcap.clipscore import clip_scores, load_clip
 from prefixcap.evaluate import constant_caption
+from prefixcap.metrics.ptb import tokenize_lines
+from prefixcap.recipe import Recipe
+from prefixcap.score_sheet import read_sheet
 from tests.tiny_captioner import save_tiny_model
-from tests.tiny_run import write_photos
+from tests.tiny_clip import save_whole_clip
+from tests.tiny_run import caption_recipe, write_photos
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +112,90 @@ def test_a_run_is_scored_by_its_best_weights_into_its_folder(data, tmp_path):
     assert len(captions_of(folder / "captions-dev.json")) == 8
 
 
+def test_a_run_alone_is_scored_on_its_dev_data(data, tmp_path, capsys):
+    folder = tmp_path / "run"
+    save_tiny_model(folder / "best")
+    recipe = Recipe.model_validate(tomllib.loads(caption_recipe(data)))
+    (folder / "recipe.json").write_text(recipe.model_dump_json())
+    assert cli.main(["evaluate", str(folder), "--first", "5", "--device", "cpu"]) == 0
+    assert f"data: flickr8k {data}, split dev, 5 images" in capsys.readouterr().err
+    saved = json.loads((folder / "scores-dev.json").read_text())
+    assert (saved["dataset"], saved["split"], saved["images"]) == ("flickr8k", "dev", 5)
+    more = ["--data", "flickr8k", str(data), "--split", "train", "--metrics", "cider"]
+    assert cli.main(["evaluate", str(folder / "best"), *more]) == 0
+    assert len(captions_of(folder / "captions-train.json")) == 16
+
+
+def test_clipscore_stands_in_table_and_file_with_its_model_and_precision(
+    run, model, data, tmp_path, capsys
+):
+    clip = save_whole_clip(tmp_path / "clip")
+    broken = sorted((data / "images").iterdir())[-1]
+    assert run(model, "--metrics", "cider") == 0
+    broken.write_bytes(b"no photo")
+    written = (tmp_path / "out" / "captions-dev.json").rename(tmp_path / "theirs.json")
+    capsys.readouterr()
+    more = ["--clip", str(clip), "--clip-precision", "fp32", "--metrics", "cider"]
+    assert run(written, *more) == 1
+    said = capsys.readouterr()
+    assert f"CLIP {clip} in fp32" in said.out
+    assert said.err.count(f"skipped {broken.name}: ") == 1
+    sheet = read_sheet(tmp_path / "out" / "scores-dev.json")
+    assert sheet.facts["scores"].keys() == {"CIDEr", "CLIPScore", "RefCLIPScore"}
+    assert (sheet.facts["clip"]["model"], sheet.facts["clip"]["precision"]) == (str(clip), "fp32")
+    records = datasets.read("flickr8k", data, "dev")[:-1]
+    alone = clip_scores(load_clip(str(clip), precision="fp32"), sheet.captions, records)
+    for name, statistic in alone.statistics.items():
+        assert sheet.facts["scores"][name] == pytest.approx(statistic.corpus)
+        assert sheet.statistics[name].corpus == pytest.approx(statistic.corpus)
+        assert [*statistic.per_image, None] == pytest.approx(
+            [None if one != one else one for one in sheet.statistics[name].per_image]
+        )
+
+
+def test_all_metrics_go_on_without_a_clip_that_cannot_be_had(run, model, tmp_path, monkeypatch):
+    monkeypatch.setattr("prefixcap.cli_scoring.PAPER_CLIP", str(tmp_path / "no-clip"))
+    assert run(model, "--metrics", "cider,clipscore") == 2
+    few = ["cider", "clipscore"]  # METEOR and SPICE take Java half a minute
+    monkeypatch.setattr("prefixcap.cli_scoring.metric_names", lambda words: few)
+    assert run(model, "--metrics", "all") == 0
+    saved = json.loads((tmp_path / "out" / "scores-dev.json").read_text())
+    assert saved["scores"].keys() == {"CIDEr"}
+    assert "no-clip" in saved["not_scored"]["clipscore"]
+
+
+def test_a_split_without_references_is_scored_by_its_photos(model, tmp_path):
+    entries = [{"id": n, "file_name": f"{n}.png"} for n in range(3)]
+    for entry in entries:
+        write_png(tmp_path / "images" / entry["file_name"])
+    (tmp_path / "nocaps_test.json").write_text(json.dumps({"images": entries}))
+    words = ["evaluate", str(model), "nocaps", str(tmp_path / "nocaps_test.json")]
+    words += ["--images", str(tmp_path / "images"), "--split", "test", "--out", str(tmp_path)]
+    assert cli.main([*words, "--clip", str(save_whole_clip(tmp_path / "clip"))]) == 0
+    saved = json.loads((tmp_path / "scores-test.json").read_text())
+    assert saved["scores"].keys() == {"CLIPScore"}
+    assert saved["images"] == 3
+
+
+def test_cider_by_saved_frequencies_is_that_of_the_references_they_count(run, data, tmp_path):
+    records = datasets.read("flickr8k", data, "dev")
+    references = [one.captions for one in records]
+    source = tmp_path / "c.json"
+    source.write_text(json.dumps({one.image_id: "a red photo" for one in records}))
+    for name, groups in (("same", references), ("more", [*references, ["a dog"], ["a cat"]])):
+        tokens = [tokenize_lines(list(group)) for group in groups]
+        metrics.DocumentFrequencies.of(tokens).save(tmp_path / name)
+    ciders = []
+    for more in ([], ["--frequencies", "same"], ["--frequencies", "more"]):
+        options = [str(tmp_path / word) if word in ("same", "more") else word for word in more]
+        assert run(source, "--metrics", "cider", *options) == 0
+        saved = json.loads((tmp_path / "out" / "scores-dev.json").read_text())
+        ciders.append(saved["scores"]["CIDEr"])
+        assert bool(saved["frequencies"]) == bool(more)
+    assert ciders[1] == pytest.approx(ciders[0])
+    assert ciders[2] != pytest.approx(ciders[0], rel=1e-3)
+
+
 def test_a_captions_file_that_does_not_fit_is_refused_or_counted(run, data, tmp_path, capsys):
     names = [record.image_id for record in datasets.read("flickr8k", data, "dev")]
     entries = [{"image_id": name, "caption": "a red photo"} for name in [*names[1:], names[1]]]
@@ -119,11 +209,7 @@ def test_a_captions_file_that_does_not_fit_is_refused_or_counted(run, data, tmp_
     saved = json.loads((tmp_path / "out" / "scores-dev.json").read_text())
     assert saved["images"] == 7
     assert [saved["counts"][name] for name in ("missing", "extra", "repeated")] == [1, 1, 1]
-    said = capsys.readouterr()
-    assert "1 missing, 1 extra, 1 repeated" in said.out
-    assert f"servers would refuse captions-dev.json: 1 images have no caption: {names[0]}" in (
-        said.err
-    )
+    assert "1 missing, 1 extra, 1 repeated" in capsys.readouterr().out
 
 
 def test_a_photo_that_cannot_be_read_is_skipped_and_makes_the_exit_code_1(
@@ -145,7 +231,9 @@ def test_a_split_without_references_gives_captions_for_its_server(model, tmp_pat
     words = ["evaluate", str(model), "nocaps", str(tmp_path / "nocaps_test.json")]
     more = ["--images", str(tmp_path / "images"), "--split", "test", "--out", str(tmp_path / "out")]
     assert cli.main([*words, *more]) == 0
-    assert "no reference captions" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "no reference captions" in said
+    assert "servers would refuse captions-test.json: 3 images, the whole split has 10600" in said
     assert list(captions_of(tmp_path / "out" / "captions-test.json")) == [40, 41, 42]
     assert not (tmp_path / "out" / "scores-test.json").exists()
 
@@ -162,6 +250,11 @@ def write_png(path: Path) -> None:
         (["no/model", "flickr8k", "{}"], "no/model"),
         (["mini", "flickr9k", "{}"], "flickr9k"),
         (["mini", "flickr8k", "{}", "--metrics", "bleu,blue"], '"blue"'),
+        (["captions.csv", "flickr8k", "{}"], "no such captions file"),
+        (["mini"], "no data is named"),
+        (["mini", "flickr8k", "{}", "more"], "expected a format and its path"),
+        (["mini", "flickr8k", "{}", "--clip-store", "x"], "--clip"),
+        (["mini", "flickr8k", "{}", "--device", "tpu"], "device tpu"),
         (["{}/Flickr8k.token.txt", "flickr8k", "{}", "--beam", "3"], "decoding options"),
     ],
 )

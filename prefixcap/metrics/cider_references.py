@@ -50,6 +50,13 @@ class DocumentFrequencies:
             counts.append(count.astype(np.int32))
         return cls(len(documents), tuple(keys), tuple(counts))
 
+    def digest(self) -> str:
+        """Hash of what is counted, 16 hexadecimal digits: CIDEr-D of one digest can be compared."""
+        digest = blake2b(str(self.documents).encode(), digest_size=8)
+        for column in (*self.keys, *self.counts):
+            digest.update(np.ascontiguousarray(column).data)
+        return digest.hexdigest()
+
     def save(self, path: Path) -> None:
         """Write the frequencies to one safetensors file, atomically."""
         arrays = {f"keys.{n}": column for n, column in enumerate(self.keys, 1)}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from prefixcap.errors import InputError
 from prefixcap.metrics import bleu, cider, meteor, ptb, rouge, spice, stanford
+from prefixcap.metrics.cider_references import CiderReferences, DocumentFrequencies
 from prefixcap.metrics.java import ProgramMissingError
 from prefixcap.metrics.ngrams import MAX_ORDER, NgramTable, tabulate
 from prefixcap.metrics.resampling import Statistic, mean_of
@@ -78,6 +79,7 @@ def score(
     metrics: Sequence[str] = METRICS,
     tokenizer: str = "ptb",
     java: JavaSettings = JavaSettings(),
+    frequencies: DocumentFrequencies | None = None,
 ) -> Scores:
     """Corpus and per-image values of the chosen metrics, on the COCO code's scales.
 
@@ -89,12 +91,15 @@ def score(
         metrics: of "bleu", "meteor", "rouge", "cider", "spice".
         tokenizer: "ptb" (ours), "stanford" (Java), or "none" for captions that are tokens already.
         java: settings of METEOR and SPICE.
+        frequencies: what CIDEr-D weighs n-grams by; None: those of these references.
 
     Raises:
         InputError: an id without candidate or references, an unknown metric or tokenizer.
         JavaError: METEOR or SPICE failed.
     """
     chosen = {metric: _named(SCORERS, metric, "metric") for metric in metrics}
+    if frequencies is not None and "cider" in chosen:
+        chosen["cider"] = lambda captions, _: _cider_by(captions, frequencies)
     captions = tokenize_all(candidates, references, tokenizer)
     statistics: Statistics = {}
     not_scored: dict[str, str] = {}
@@ -198,6 +203,13 @@ def _rouge(captions: TokenizedCaptions, _: JavaSettings) -> Statistics:
 def _cider(captions: TokenizedCaptions, _: JavaSettings) -> Statistics:
     """CIDEr-D, which the COCO code and most tables call CIDEr."""
     return {"CIDEr": mean_of(cider.per_image(captions.ngrams))}
+
+
+def _cider_by(captions: TokenizedCaptions, frequencies: DocumentFrequencies) -> Statistics:
+    """CIDEr-D with frequencies that were counted elsewhere."""
+    references = dict(zip(captions.ids, captions.references, strict=True))
+    prepared = CiderReferences(references, frequencies)
+    return {"CIDEr": mean_of(prepared.score(captions.ids, captions.candidates))}
 
 
 def _meteor(captions: TokenizedCaptions, java: JavaSettings) -> Statistics:
