@@ -10,6 +10,7 @@ import typer
 
 from prefixcap import (
     __version__,
+    cli_calibrate,
     cli_caption,
     cli_compare,
     cli_data,
@@ -18,6 +19,8 @@ from prefixcap import (
     cli_evaluate,
     cli_export,
     cli_model,
+    cli_report,
+    cli_study,
     cli_train,
     cli_tune,
 )
@@ -41,10 +44,13 @@ app.command("import")(cli_model.import_original)
 app.command()(cli_model.audit)
 app.command()(cli_train.embed)
 app.command()(cli_train.train)
+app.command()(cli_study.study)
 app.command()(cli_evaluate.evaluate)
 app.command()(cli_compare.compare)
 app.command()(cli_tune.tune)
+app.command()(cli_calibrate.calibrate)
 app.command()(cli_export.export)
+app.command()(cli_report.report)
 app.add_typer(cli_data.app, name="data")
 
 

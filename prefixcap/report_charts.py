@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+PNG_DPI = 200
 WIDTH_INCHES = 4.6  # on a phone of 390 px its 9 point letters are then 10 px high
 INK, QUIET, GRID = "#1d1c1a", "#66625b", "#dedad2"
 # Okabe & Ito 2008, told apart in every colour blindness; yellow is too pale on white, grey stands
@@ -37,12 +38,14 @@ class Chart:
         caption: what it shows and how to read it.
         svg: for a file, in the colours of a light page.
         pdf: the same as PDF.
+        png: the same as pixels on white.
     """
 
     name: str
     caption: str
     svg: str
     pdf: bytes
+    png: bytes
 
     @property
     def inline(self) -> str:
@@ -69,8 +72,8 @@ def draw(
         axes = figure.add_subplot()
         paint(axes)
         _place_legend(figure, axes)
-        svg, pdf = (_written(figure, kind) for kind in ("svg", "pdf"))
-    return Chart(re.sub(r"[^\w.-]+", "-", name), caption, svg.decode("utf-8"), pdf)
+        svg, pdf, png = (_written(figure, kind) for kind in ("svg", "pdf", "png"))
+    return Chart(re.sub(r"[^\w.-]+", "-", name), caption, svg.decode("utf-8"), pdf, png)
 
 
 @contextmanager
@@ -142,6 +145,7 @@ def _place_legend(figure: "Figure", axes: "Axes") -> None:
 def _written(figure: "Figure", kind: str) -> bytes:
     """The figure as a file; without a date, so that the same figure is the same file."""
     out = io.BytesIO()
-    date = {"svg": "Date", "pdf": "CreationDate"}[kind]
-    figure.savefig(out, format=kind, metadata={date: None})
+    date = {"svg": "Date", "pdf": "CreationDate", "png": "Software"}[kind]
+    opaque = {"transparent": False, "dpi": PNG_DPI} if kind == "png" else {}
+    figure.savefig(out, format=kind, metadata={date: None}, **opaque)
     return out.getvalue()

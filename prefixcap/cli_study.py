@@ -1,0 +1,106 @@
+"""`prefixcap study`: a recipe with changes and seeds, all of it run, scored, tabled and drawn."""
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from prefixcap.cli_progress import Stopped
+from prefixcap.cli_tables import show_table
+from prefixcap.cli_watch import Watcher
+from prefixcap.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from prefixcap.study import Event
+
+
+def study(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A study: a .toml file.")],
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Of every run: --set train.epochs=2")
+    ] = None,
+    runs: Annotated[Path, typer.Option(help="Folder of the studies.")] = Path("runs/studies"),
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Runs side by side. Default: what there is room for.")
+    ] = None,
+    only_table: Annotated[
+        bool, typer.Option("--only-table", help="Run nothing; table and figure of what is there.")
+    ] = False,
+) -> None:
+    """Run every variant of a study and score it; stopped, the same command goes on.
+
+    Writes study.json, table.md, table.csv and figure.svg, .pdf and .png to RUNS/NAME. The exit code
+    is 1 where a run failed or was left out.
+    """
+    from prefixcap.study import Controls, Stopping, default_jobs, run_study, write_results
+    from prefixcap.study_plan import load_study, planned_runs
+    from prefixcap.study_results import study_results
+
+    plan = load_study(file, settings)
+    folder = runs / plan.name
+    recipes = [run.load(file) for run in planned_runs(plan)]
+    if only_table:
+        results = study_results(plan, folder, {})
+        write_results(folder, results)
+    else:
+        with Watcher() as watcher, _noted_signals() as asked_to_stop:
+            controls = Controls(jobs or default_jobs(recipes), _teller(watcher), asked_to_stop)
+            try:
+                results = run_study(plan, file, folder, controls)
+            except Stopping:
+                saved = f"{folder}: saved; the same command continues"
+                if asked_to_stop() == signal.SIGINT:
+                    raise Stopped(saved) from None
+                typer.echo(saved, err=True)
+                return  # SIGTERM is how schedulers end a job that will go on: not a failure
+    _show(folder, results)
+
+
+def _teller(watcher: Watcher) -> Callable[["Event"], None]:
+    """What a study says, as the watcher's count of runs and lines."""
+
+    def tell(event: "Event") -> None:
+        typer.echo(event.line, err=True)
+        watcher.show("runs", event.done, event.runs)
+
+    return tell
+
+
+@contextmanager
+def _noted_signals() -> Iterator[Callable[[], int]]:
+    """Inside the block SIGTERM and SIGINT are only noted; the yielded function reads the first."""
+    received: list[int] = []
+    former = {
+        number: signal.signal(number, lambda number, _: received.append(number))
+        for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    try:
+        yield lambda: received[0] if received else 0
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+def _show(folder: Path, results: dict) -> None:
+    """Draw the figure, print the tables and what is missing in them."""
+    from prefixcap.study_figure import write_figures
+    from prefixcap.study_tables import problems, study_tables
+
+    for table in study_tables(results):
+        show_table(
+            table.caption, table.columns, [[cell.text for cell in row] for row in table.rows]
+        )
+    try:
+        written = write_figures(folder)
+    except MissingExtraError as error:
+        written = []
+        typer.echo(f"no figure: {error}", err=True)
+    for line in problems(results):
+        typer.echo(line, err=True)
+    files = ["study.json", "table.md", "table.csv", *(path.name for path in written)]
+    typer.echo(f"{folder}: {', '.join(files)}")
+    if any(run["status"] != "done" for row in results["rows"] for run in row["runs"]):
+        raise typer.Exit(1)
