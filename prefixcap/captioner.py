@@ -12,18 +12,23 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from prefixcap.config import DecodeOptions, PreprocessConfig
+from prefixcap.config import DecodeOptions, ModelConfig, PreprocessConfig
 from prefixcap.decoding import Hypothesis, decode
 from prefixcap.encoder import ImageEncoder, load_encoder
 from prefixcap.errors import InputError
 from prefixcap.images import Source, open_rgb
+from prefixcap.lstm import LstmCaptioner
 from prefixcap.model import ClipCap
+from prefixcap.model_files import open_model
 from prefixcap.precision import bf16_is_fast
 from prefixcap.preprocess import normalised, resized
 from prefixcap.token_rules import TokenRules
+from prefixcap.word_vocabulary import UNKNOWN
 
 BATCH_SIZE = 32  # images; benchmarks/folder.py measures no gain from more on a CPU
 HASHED_BYTES = 65_536  # of each tensor in a fingerprint: training moves all of a tensor
+
+CaptionModel = ClipCap | LstmCaptioner
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,7 @@ class Caption:
         token_ids: with the end token or stop word, where one was produced.
         token_log_probs: of each token, in the model's own distribution.
         path: of the picture, where it came from a file.
+        confidence: chance, 0 to 1, that the caption is right, where the model is calibrated.
     """
 
     text: str
@@ -43,6 +49,7 @@ class Caption:
     token_ids: list[int]
     token_log_probs: list[float]
     path: str | None = None
+    confidence: float | None = None
 
 
 class Captioner:
@@ -56,7 +63,7 @@ class Captioner:
         InputError: the model has no encoder.
     """
 
-    def __init__(self, model: ClipCap, name: str = "model") -> None:
+    def __init__(self, model: CaptionModel, name: str = "model") -> None:
         if not isinstance(model.encoder, ImageEncoder):
             raise InputError(
                 f"{name}: has no image encoder; use Captioner.from_pretrained, or set model.encoder"
@@ -74,6 +81,7 @@ class Captioner:
         revision: str | None = None,
         device: str | torch.device | None = None,
         dtype: torch.dtype | None = None,
+        encoder: ImageEncoder | None = None,
     ) -> Self:
         """Captioner of a built-in model, a model folder or a hub name.
 
@@ -82,6 +90,7 @@ class Captioner:
             revision: branch, tag or commit of a hub model.
             device: None is a GPU where there is one, else the CPU.
             dtype: None is bfloat16 where that is fast on the device, else float32, which is exact.
+            encoder: the model's, where it is loaded already or its weights are not at hand.
 
         Raises:
             InputError: no such model or device, or a file of the model is missing or does not fit.
@@ -89,9 +98,11 @@ class Captioner:
         device = usable_device(device)
         if dtype is None:
             dtype = torch.bfloat16 if bf16_is_fast(device) else torch.float32
-        model = ClipCap.from_pretrained(name, revision=revision, device=device, dtype=dtype)
+        model = load_model(name, revision=revision, device=device, dtype=dtype)
         if model.encoder is None:
-            model.encoder = load_encoder(model.config.encoder, dtype=dtype, device=str(device))
+            model.encoder = encoder or load_encoder(
+                model.config.encoder, dtype=dtype, device=str(device)
+            )
         return cls(model, str(name))
 
     @property
@@ -260,14 +271,38 @@ class Captioner:
     def _forced_ids(self, options: DecodeOptions) -> list[int]:
         """Tokens that every caption begins with."""
         words = " ".join(options.forced_words.split())
-        return self.model.tokenizer.encode(words) if words else []
+        ids = self.model.tokenizer.encode(words) if words else []
+        if self.model.tokenizer.backend.token_to_id(UNKNOWN) in ids:
+            raise InputError(
+                f"forced words {words!r}: {self.name} does not have all of them in its vocabulary"
+            )
+        return ids
 
     def _caption(self, hypothesis: Hypothesis, path: str | None) -> Caption:
         """Caption of a hypothesis."""
         log_probs = hypothesis.log_probs
         score = sum(log_probs) / max(len(log_probs), 1)
         text = self.model.tokenizer.decode(hypothesis.ids)
-        return Caption(text, score, hypothesis.ids, log_probs, path)
+        curve = self.model.config.calibration
+        confidence = curve.confidence(score) if curve else None
+        return Caption(text, score, hypothesis.ids, log_probs, path, confidence)
+
+
+def load_model(
+    name: str | Path,
+    *,
+    revision: str | None = None,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+) -> CaptionModel:
+    """Trained model, ClipCap or LSTM as its settings say; see `ClipCap.from_pretrained`."""
+    kind = model_class(open_model(str(name), revision).config)
+    return kind.from_pretrained(name, revision=revision, device=device, dtype=dtype)
+
+
+def model_class(config: ModelConfig) -> type[CaptionModel]:
+    """The class of models with these settings."""
+    return ClipCap if config.lstm is None else LstmCaptioner
 
 
 def usable_device(device: str | torch.device | None) -> torch.device:

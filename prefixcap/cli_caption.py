@@ -49,7 +49,12 @@ Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1;
 WithPrecision = Annotated[
     Precision, typer.Option("--precision", help="auto is bf16 where that is fast; fp32 is exact.")
 ]
-Scores = Annotated[bool, typer.Option("--scores", help="Show the mean log-probability.")]
+Scores = Annotated[
+    bool,
+    typer.Option(
+        "--scores", help="Show the mean log-probability, and how often such captions are right."
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Start anew instead of continuing.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no last line.")]
 

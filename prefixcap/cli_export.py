@@ -23,19 +23,22 @@ def export(
     ] = None,
 ) -> None:
     """Write a trained model anew: half precision, decoding settings, model card."""
+    from prefixcap.captioner import load_model
     from prefixcap.config import DecodeOptions, parse, with_overrides
     from prefixcap.errors import InputError
-    from prefixcap.model import ClipCap
     from prefixcap.model_card import model_card
 
     if about is not None and not about.is_file():
         raise InputError(f"{about}: no such file. Give a Markdown file, or leave --about away")
     import torch
 
-    loaded = ClipCap.from_pretrained(model)
+    loaded = load_model(model)
     values = with_overrides(loaded.config.decoding.model_dump(), settings or [])
     decoding = parse(DecodeOptions, values, "--set")
-    loaded.config = loaded.config.model_copy(update={"decoding": decoding})
+    changes: dict = {"decoding": decoding}
+    if decoding != loaded.config.decoding:
+        changes["calibration"] = None  # it was found with the other decoding
+    loaded.config = loaded.config.model_copy(update=changes)
     text = about.read_text(encoding="utf-8") if about else ""
     card = model_card(loaded.config, name=name or str(out), about=text, licence=licence)
     loaded.save_pretrained(out, dtype=torch.float16 if half else None, card=card)

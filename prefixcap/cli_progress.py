@@ -113,7 +113,7 @@ class Display:
     def _print(self, key: str, captions: "Sequence[Caption]") -> None:
         """A line for each caption of a photo."""
         for caption in captions:
-            score = f"  ({caption.score:.3f})" if self._scores else ""
+            score = f"  ({_score(caption)})" if self._scores else ""
             typer.echo(f"{printable(key)}: {caption.text}{score}")
 
     def _advance(self, batch: "BatchDone") -> None:
@@ -153,3 +153,10 @@ def _bar() -> Any:
 
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeLeft())
     return Progress(*columns, console=Console(stderr=True))
+
+
+def _score(caption: "Caption") -> str:
+    """A caption's score, and its confidence where the model is calibrated."""
+    if caption.confidence is None:
+        return f"{caption.score:.3f}"
+    return f"{caption.score:.3f}, right {100 * caption.confidence:.0f} %"

@@ -1,5 +1,6 @@
 """Frozen settings of models, decoding and training; read strictly from TOML recipes."""
 
+import math
 import tomllib
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
@@ -9,9 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from prefixcap.errors import InputError
 
 FORMAT_VERSION = 1
-ENCODER_KINDS = ("clip", "siglip", "dinov2", "clip_resnet", "resnet", "mobilenetv2")
 
-EncoderKind = Literal["clip", "siglip", "dinov2", "clip_resnet", "resnet", "mobilenetv2"]
+EncoderKind = Literal[
+    "clip", "siglip", "dinov2", "clip_resnet", "imagenet_resnet", "resnet", "mobilenetv2"
+]
 Stop = Literal["end", "word", "either"]
 S = TypeVar("S", bound=BaseModel)
 
@@ -58,6 +60,7 @@ class EncoderConfig(Settings):
 
     `name` is a hub name, a local folder or a weights file; it is empty where the encoder's weights
     are stored with the model (`stored`). `normalize` divides each vector by its L2 norm.
+    `stated_dim` is the width of its vectors where only a store of them is at hand, not its weights.
     """
 
     kind: EncoderKind
@@ -66,6 +69,7 @@ class EncoderConfig(Settings):
     output: Literal["pooled", "patches"] = "pooled"
     normalize: bool = False
     stored: bool = False
+    stated_dim: int | None = Field(None, ge=1)
     preprocess: PreprocessConfig | None = None  # None: what the encoder's own files say
     resnet: ResNetConfig | None = None
 
@@ -73,6 +77,11 @@ class EncoderConfig(Settings):
     def _has_a_source(self) -> Self:
         if self.kind == "resnet" and self.resnet is None:
             raise ValueError("an encoder of kind 'resnet' needs its [encoder.resnet] sizes")
+        if self.stated_dim and (self.stored or self.output != "pooled" or not self.name):
+            raise ValueError(
+                "stated_dim is for pooled vectors of a named encoder whose weights are elsewhere; "
+                "give its name, and leave stored and output away"
+            )
         return self
 
 
@@ -108,6 +117,25 @@ class LanguageModelConfig(Settings):
     positions: int = Field(128, ge=8)
     vocabulary: int = Field(4000, ge=2)
     dropout: float = Field(0.0, ge=0, lt=1)
+
+
+class LstmConfig(Settings):
+    """LSTM captioner in place of mapper and language model (Show and Tell; Show, Attend and Tell).
+
+    `min_count`: words that occur fewer times in the captions become `<unk>`. `attention` looks at
+    patch tokens anew for each word, with a `gate` and a penalty of weight `doubly_stochastic`
+    (Xu et al. 2015, section 4.2.1); on a pooled vector it has one position only to look at.
+    """
+
+    attention: bool = False
+    embedding_size: int = Field(512, ge=1)
+    hidden_size: int = Field(512, ge=1)
+    layers: int = Field(1, ge=1, le=5)
+    dropout: float = Field(0.0, ge=0, lt=1)
+    min_count: int = Field(6, ge=1)
+    attention_size: int = Field(512, ge=1)
+    gate: bool = True
+    doubly_stochastic: float = Field(1.0, ge=0)
 
 
 class DecodeOptions(Settings):
@@ -157,19 +185,39 @@ class DecodeOptions(Settings):
         return self
 
 
+class Calibration(Settings):
+    """How often a caption is right, by its score s: 1 / (1 + exp(-(intercept + slope * s))).
+
+    Found on `images` photos by `prefixcap calibrate`, with the decoding of the same settings; right
+    is a caption whose CIDEr-D (0 to 10) against the references is `right_from` or more.
+    """
+
+    intercept: float
+    slope: float
+    right_from: float
+    images: int
+
+    def confidence(self, score: float) -> float:
+        """Chance, 0 to 1, that a caption with this mean log-probability is right."""
+        return 1 / (1 + math.exp(-(self.intercept + self.slope * score)))
+
+
 class ModelConfig(Settings):
     """Everything `config.json` of a saved model holds, beside its format version.
 
-    `embedding_tokens` is the number N of patch tokens, or None for a pooled embedding.
+    `embedding_tokens` is the number N of patch tokens, or None for a pooled embedding. A model has
+    a `mapper` and a `language_model`, or else an `lstm`.
     """
 
     encoder: EncoderConfig
     embedding_dim: int = Field(ge=1)
     embedding_tokens: int | None = Field(None, ge=1)
-    mapper: MapperConfig
-    language_model: LanguageModelConfig
+    mapper: MapperConfig | None = None
+    language_model: LanguageModelConfig | None = None
+    lstm: LstmConfig | None = None
     end_token: bool = True  # False: the original's convention, no end token was trained
     decoding: DecodeOptions = DecodeOptions()
+    calibration: Calibration | None = None
 
     @model_validator(mode="after")
     def _embedding_is_what_the_encoder_gives(self) -> Self:
@@ -177,6 +225,18 @@ class ModelConfig(Settings):
             raise ValueError(
                 f"encoder.output is {self.encoder.output!r} and embedding_tokens "
                 f"{self.embedding_tokens}; patch tokens need their number, a pooled vector none"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _has_one_way_to_write(self) -> Self:
+        given = [self.mapper is not None, self.language_model is not None]
+        if given != [self.lstm is None] * 2:
+            raise ValueError("expected a mapper and a language_model, or an lstm and neither")
+        if self.lstm and not self.lstm.attention and self.embedding_tokens is not None:
+            raise ValueError(
+                "an lstm without attention reads one vector; set encoder.output to 'pooled', or "
+                "lstm.attention"
             )
         return self
 

@@ -139,7 +139,8 @@ def tune(
 def store_decoding(folder: Path, options: DecodeOptions) -> None:
     """Make `options` those of the model in `folder`: in its settings, and on its card.
 
-    Only `decoding` of config.json changes; the file is replaced in one moment.
+    A calibration goes with the decoding that it was found with. Nothing else of config.json
+    changes; the file is replaced in one moment.
 
     Raises:
         InputError: the folder holds no model.
@@ -148,7 +149,8 @@ def store_decoding(folder: Path, options: DecodeOptions) -> None:
     before = open_model(str(folder)).config.decoding
     config = folder / CONFIG_FILE
     values = json.loads(config.read_text(encoding="utf-8"))
-    atomic.write_json(config, {**values, "decoding": options.model_dump(mode="json")})
+    values |= {"decoding": options.model_dump(mode="json"), "calibration": None}
+    atomic.write_json(config, values)
     card = folder / CARD_FILE
     if card.is_file():
         text = card.read_text(encoding="utf-8")

@@ -40,6 +40,7 @@ TESTED_BY = {  # modules without a test file of their own, and the one that cove
     "caption_batch": "test_model.py",
     "caption_stage": "test_stages.py",
     "checkpoint": "test_train.py",
+    "cli_calibrate": "test_calibration.py",
     "cli_demo": "test_demo.py",
     "cli_doctor": "test_doctor.py",
     "cli_model": "test_cli.py",
