@@ -14,9 +14,16 @@ from torch import Tensor, nn
 
 from prefixcap.clip_resnet import ClipResNet
 from prefixcap.config import EncoderConfig, PreprocessConfig
-from prefixcap.encoder_names import clip_resnet_file, resolve_encoder, sizes_beside, sizes_of
+from prefixcap.encoder_names import (
+    clip_resnet_file,
+    imagenet_resnet_file,
+    resolve_encoder,
+    sizes_beside,
+    sizes_of,
+)
 from prefixcap.errors import InputError
 from prefixcap.hub import CONFIG_FILE, model_file
+from prefixcap.imagenet_resnet import ImageNetResNet, sizes_named
 from prefixcap.mobilenet import MobileNetV2
 from prefixcap.preprocess import pixels, preprocess_from_folder
 from prefixcap.resnet import ResNet
@@ -30,6 +37,14 @@ MOBILENET_PREPROCESS = PreprocessConfig(
     resize="squash", resample="bilinear", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)
 )
 MOBILENET_FILE = "weights_int8.npz"
+# Input of torchvision's ResNets, and of timm's copies of them (tv_in1k).
+IMAGENET_PREPROCESS = PreprocessConfig(
+    crop_px=224,
+    resize_px=256,
+    resample="bilinear",
+    mean=(0.485, 0.456, 0.406),
+    std=(0.229, 0.224, 0.225),
+)
 STATED = {"kind", "name", "revision", "output", "normalize"}  # what stated vectors depend on
 
 
@@ -198,6 +213,8 @@ def build_encoder(config: EncoderConfig) -> ImageEncoder:
         return _wrapped(config, MobileNetV2())
     if config.kind == "clip_resnet":
         return _wrapped(config, ClipResNet(sizes_of(config.name)))
+    if config.kind == "imagenet_resnet":
+        return _wrapped(config, ImageNetResNet(sizes_named(config.name)))
     file = model_file(config.name, CONFIG_FILE, config.revision)
     if file is None:
         raise InputError(f"{config.name}: has no {CONFIG_FILE}, which says the encoder's sizes")
@@ -213,6 +230,9 @@ def _load_network(config: EncoderConfig) -> nn.Module:
         file = clip_resnet_file(config.name, config.revision)
         tensors = read_tensors(file)
         return ClipResNet.from_tensors(tensors, str(file), heads=sizes_beside(file))
+    if config.kind == "imagenet_resnet":
+        file = imagenet_resnet_file(config.name, config.revision)
+        return ImageNetResNet.from_tensors(read_tensors(file), str(file))
     return load_transformer(config.kind, config.name, config.revision)
 
 
@@ -226,6 +246,8 @@ def _own_preprocess(config: EncoderConfig, network: nn.Module) -> PreprocessConf
     """Preprocessing that a network's weights were trained with."""
     if config.kind == "mobilenetv2":
         return MOBILENET_PREPROCESS
+    if config.kind == "imagenet_resnet":
+        return IMAGENET_PREPROCESS
     if isinstance(network, ClipResNet):
         size = network.sizes.image_size
         return PreprocessConfig(crop_px=size, resize_px=size)

@@ -1,12 +1,14 @@
 """Names of encoders: OpenAI's short ones, hub names, folders and files; and where weights lie."""
 
 import json
+import re
 from pathlib import Path
 
 from prefixcap.clip_resnet import OPENAI_SIZES, ClipResNetSizes
 from prefixcap.config import EncoderConfig
 from prefixcap.errors import InputError
 from prefixcap.hub import CONFIG_FILE, looks_local, model_file
+from prefixcap.imagenet_resnet import SIZES as IMAGENET_RESNETS
 from prefixcap.transformer_encoders import kind_of, model_type
 
 OPENAI_VITS = {
@@ -26,13 +28,25 @@ OPENAI_RESNETS = {
 RESNET_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 OPENAI_CACHE = Path("~/.cache/clip")  # where OpenAI's own package keeps RN50.pt and the others
 WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
+# torchvision's first ImageNet weights, as torch.hub keeps them; timm's tv_in1k are the same.
+TORCHVISION_FILES = {
+    "resnet18": "resnet18-f37072fd.pth",
+    "resnet34": "resnet34-b627a593.pth",
+    "resnet50": "resnet50-0676ba61.pth",
+    "resnet101": "resnet101-63fe2227.pth",
+    "resnet152": "resnet152-394f9c45.pth",
+}
+TORCHVISION_CACHE = Path("~/.cache/torch/hub/checkpoints")
+TIMM_FILES = ("model.safetensors", "pytorch_model.bin")
+IMAGENET_RESNET_NAME = re.compile(r"(?:timm/)?resnet(?:18|34|50|101|152)(?:[.-].*)?")
 
 
 def resolve_encoder(name: str) -> EncoderConfig:
     """Encoder that a name means.
 
     A name is one of OpenAI's ("ViT-B/32", "RN50x4"), a hub name or folder of a CLIP, SigLIP or
-    DINOv2 model, a weights file of a CLIP ResNet, or an npz of MobileNetV2.
+    DINOv2 model, a weights file of a CLIP ResNet, a ResNet of torchvision or timm ("resnet50",
+    "timm/resnet50.a1_in1k", a file called so), or an npz of MobileNetV2.
 
     Raises:
         InputError: the name means none of these, or the hub is needed to tell and is not there.
@@ -42,6 +56,8 @@ def resolve_encoder(name: str) -> EncoderConfig:
     if name in OPENAI_RESNETS:
         return EncoderConfig(kind="clip_resnet", name=name)
     path = Path(name).expanduser()
+    if IMAGENET_RESNET_NAME.fullmatch(path.name if looks_local(name) else name):
+        return EncoderConfig(kind="imagenet_resnet", name=name)
     if path.suffix in WEIGHT_SUFFIXES and not path.is_dir():
         return EncoderConfig(kind="clip_resnet", name=name)
     if path.suffix == ".npz":
@@ -74,6 +90,32 @@ def clip_resnet_file(name: str, revision: str | None = None) -> Path:
         if found is not None:
             return found
     raise InputError(f"{name}: {OPENAI_RESNETS[name]} on the hub has no {RESNET_FILES[0]}")
+
+
+def imagenet_resnet_file(name: str, revision: str | None = None) -> Path:
+    """Weights file of a ResNet trained on ImageNet: a path, a folder, a hub name, or "resnet50".
+
+    A bare name means torchvision's first weights: from torch.hub's cache, else timm's copy of them.
+
+    Raises:
+        InputError: there is no such file, or the hub is away.
+    """
+    path = Path(name).expanduser()
+    if path.is_file():
+        return path
+    if name in IMAGENET_RESNETS:
+        cached = TORCHVISION_CACHE.expanduser() / TORCHVISION_FILES[name]
+        if cached.is_file():
+            return cached
+        name = f"timm/{name}.tv_in1k"
+    for filename in TIMM_FILES:
+        found = model_file(name, filename, revision)
+        if found is not None:
+            return found
+    raise InputError(
+        f"{name}: has no {TIMM_FILES[0]}; give a weights file of torchvision, or one of "
+        f"{', '.join(IMAGENET_RESNETS)}"
+    )
 
 
 def sizes_of(name: str) -> ClipResNetSizes:

@@ -2,6 +2,19 @@
 
 from prefixcap.config import DecodeOptions, EncoderConfig, LanguageModelConfig, ModelConfig
 
+CLIPCAP = (
+    "A ClipCap model (Mokady et al., arXiv 2111.09734): a mapper turns an image embedding into a "
+    "prefix, a language model continues it with a caption."
+)
+SHOW_TELL = (
+    "An LSTM captioner (Show and Tell, Vinyals et al., arXiv 1411.4555): the image is the first "
+    "input, the words of the caption follow."
+)
+SHOW_ATTEND_TELL = (
+    "An LSTM captioner with soft attention (Show, Attend and Tell, Xu et al., arXiv 1502.03044): "
+    "it looks at the image's positions anew for each word."
+)
+
 
 def model_card(
     config: ModelConfig, *, name: str = "this model", about: str = "", licence: str = ""
@@ -16,11 +29,14 @@ def model_card(
     """
     head = ["---", "library_name: prefixcap", "pipeline_tag: image-to-text"]
     head += [f"license: {licence}"] if licence else []
-    head += ["tags:", "- image-captioning", "- clipcap", "---"]
+    head += ["tags:", "- image-captioning", f"- {'lstm' if config.lstm else 'clipcap'}", "---"]
     parts = [
         f"# {name}",
-        "A ClipCap model (Mokady et al., arXiv 2111.09734): a mapper turns an image embedding into "
-        "a prefix, a language model continues it with a caption.",
+        CLIPCAP
+        if config.lstm is None
+        else SHOW_ATTEND_TELL
+        if config.lstm.attention
+        else SHOW_TELL,
         about.strip() or "No training data or scores were recorded with it.",
         "## Parts",
         _parts(config),
@@ -33,13 +49,18 @@ def model_card(
 
 
 def _parts(config: ModelConfig) -> str:
-    """One line each on encoder, mapper and language model."""
+    """One line each on the encoder and on what writes the captions."""
+    end = "its end token ends a caption" if config.end_token else "no end token was trained"
+    encoder = f"- Encoder: {_encoder(config.encoder, config.embedding_dim)}"
+    if config.lstm is not None:
+        layers = f"{config.lstm.layers} layer{'s' if config.lstm.layers > 1 else ''}"
+        sizes = f"{layers} of {config.lstm.hidden_size}, words of {config.lstm.embedding_size}"
+        return f"{encoder}\n- LSTM: {sizes}, words that occur {config.lstm.min_count} times; {end}"
     mapper = config.mapper
     size = f"{mapper.layers} layers, {mapper.heads} heads, " if mapper.kind == "transformer" else ""
-    end = "its end token ends a caption" if config.end_token else "no end token was trained"
     return "\n".join(
         [
-            f"- Encoder: {_encoder(config.encoder, config.embedding_dim)}",
+            encoder,
             f"- Mapper: {mapper.kind}, {size}prefix of {mapper.prefix_length}",
             f"- Language model: {_language_model(config.language_model)}; {end}",
         ]

@@ -29,6 +29,7 @@ def build_optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.AdamW
         ],
         betas=(0.9, config.beta2),
         eps=config.eps,
+        fused=True,  # one pass over memory in place of seven
     )
 
 

@@ -11,6 +11,7 @@ from prefixcap.config import (
     DecodeOptions,
     EncoderConfig,
     LanguageModelConfig,
+    LstmConfig,
     MapperConfig,
     Settings,
     parse,
@@ -93,7 +94,7 @@ class TrainConfig(Settings):
     lr_language_model: float | None = Field(None, gt=0)
     lr_encoder: float | None = Field(None, gt=0)
     warmup_steps: int = Field(5000, ge=0)  # ClipCap, section 4
-    decay: Literal["linear", "cosine"] = "linear"
+    decay: Literal["linear", "cosine", "none"] = "linear"  # after the warm-up
     weight_decay: float = Field(0.0, ge=0)
     eps: float = Field(1e-6, gt=0)  # the original code's AdamW
     beta2: float = Field(0.999, gt=0, lt=1)
@@ -144,6 +145,7 @@ class Recipe(Settings):
     encoder: EncoderConfig
     mapper: MapperConfig = MapperConfig()
     language_model: LanguageModelConfig = LanguageModelConfig()
+    lstm: LstmConfig | None = None  # in place of mapper and language model
     end_token: bool = True
     plain_captions: bool = False  # lower case, no full stop: for vocabularies made from them
     distill: DistillConfig | None = None
@@ -157,6 +159,14 @@ class Recipe(Settings):
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
             raise ValueError("expected letters, digits, '.', '_' and '-' only: it names a folder")
         return name
+
+    @model_validator(mode="after")
+    def _has_one_way_to_write(self) -> Self:
+        if self.lstm and {"mapper", "language_model"} & self.model_fields_set:
+            raise ValueError("[lstm] takes the place of [mapper] and [language_model]; drop those")
+        if self.lstm and not self.lstm.attention and self.encoder.output == "patches":
+            raise ValueError("an lstm without attention reads one vector; set lstm.attention")
+        return self
 
 
 def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:

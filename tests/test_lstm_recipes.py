@@ -1,0 +1,124 @@
+"""LSTM captioners through recipes: the studies' ones, and what a recipe may not ask for."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from prefixcap.batches import read_dev_sources
+from prefixcap.caption_stage import caption_recipe
+from prefixcap.captioner import Captioner
+from prefixcap.errors import InputError
+from prefixcap.evaluate import evaluate_captioner
+from prefixcap.lstm import LstmCaptioner
+from prefixcap.recipe import Recipe, load_recipe
+from prefixcap.run_folder import RunFolder
+from prefixcap.stages import Watch, embed_recipe
+from tests import tiny_clipcap
+from tests.source_tree import REPOSITORY
+from tests.test_imagenet_resnet import published, reference
+from tests.tiny_run import save_tiny_teacher, write_photos
+
+FOLDERS = ("vizwiz", "lstm_flickr")
+RECIPES = sorted(p for folder in FOLDERS for p in (REPOSITORY / "recipes" / folder).glob("*.toml"))
+SHOW_TELL = REPOSITORY / "recipes" / "vizwiz" / "clip-lstm.toml"
+
+
+def name_of(path: Path) -> str:
+    return f"{path.parent.name}/{path.stem}"
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory) -> Path:
+    """Folder with photos, a tiny CLIP ViT and a tiny ResNet; stores come into it."""
+    folder = tmp_path_factory.mktemp("world")
+    write_photos(folder / "data")
+    save_tiny_teacher(folder / "vit")
+    torch.save(published(reference(bottleneck=True)), folder / "resnet50.pth")
+    return folder
+
+
+def small(path: Path, world: Path, *more: str) -> Recipe:
+    """The recipe with the encoder, data and sizes of the tiny world."""
+    recipe = load_recipe(path)
+    is_clip = recipe.encoder.kind == "clip"
+    source = f'format="flickr8k", path="{world}/data"'
+    preprocess = "{crop_px=32, resize_px=32}"
+    settings = [
+        f'data=[{{{source}, split="train"}}]',
+        f'dev=[{{{source}, split="dev", first=4}}]',
+        f"store={world}/store-{is_clip}-{recipe.encoder.output}",
+        f"encoder.kind={'clip' if is_clip else 'imagenet_resnet'}",
+        f"encoder.name={world / ('vit' if is_clip else 'resnet50.pth')}",
+        f"encoder.preprocess={preprocess}",
+        "lstm.embedding_size=8",
+        "lstm.hidden_size=12",
+        "lstm.attention_size=6",
+        "train.images_per_step=8",
+        "train.epochs=1",
+        "train.log_steps=1",
+        "train.lr=1e-2",
+        "train.threads=1",
+        'train.device="cpu"',
+        f"decoding.min_tokens={min(recipe.decoding.min_tokens, 5)}",
+        "decoding.max_tokens=5",
+    ]
+    return load_recipe(path, [*settings, *more])
+
+
+def train(recipe: Recipe, runs: Path) -> tuple[Path, list[dict]]:
+    """The run's folder and the lines of its log; the store is made first."""
+    if recipe.store:
+        assert embed_recipe(recipe, Watch()) == []
+    run = RunFolder(runs / recipe.name, recipe)
+    caption_recipe(recipe, run, Watch())
+    return run.path, [json.loads(line) for line in (run.path / "log.jsonl").open()]
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=name_of)
+def test_header_says_row_command_cost_and_scores(path):
+    header = path.read_text(encoding="utf-8").split("\nname =")[0]
+    name = load_recipe(path).name
+    for said in ("Command:", "Cost:", "Expected:", "Reached:", f"recipes/{name_of(path)}.toml"):
+        assert said in header
+    assert f"runs/{name}/best" in header
+
+
+def test_names_of_the_recipes_are_all_different():
+    assert len({load_recipe(path).name for path in RECIPES}) == len(RECIPES) == 9
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=name_of)
+def test_recipe_trains_two_steps_from_its_store(path, world, tmp_path):
+    recipe = small(path, world)
+    run, log = train(recipe, tmp_path)
+    assert [line["step"] for line in log if "loss" in line] == [1, 2]
+    assert "flickr8k CIDEr" in log[-1]
+    captioner = Captioner.from_pretrained(run / "best", device="cpu", dtype=torch.float32)
+    assert isinstance(captioner.model, LstmCaptioner)
+    [records] = read_dev_sources(recipe.dev)
+    written = evaluate_captioner(captioner, records, None, ("bleu",))
+    assert written.scores.corpus["BLEU-1"] == pytest.approx(log[-1]["flickr8k BLEU-1"])
+    if recipe.decoding.min_tokens:
+        assert {len(text.split()) for text in written.captions.values()} == {5}
+
+
+def test_an_lstm_learns_colours_from_pixels_and_goes_on_from_an_earlier_one(world, tmp_path):
+    longer = ("store=", "train.epochs=25", "views.stored_px=32", "train.shuffle_captions=false")
+    run, log = train(small(SHOW_TELL, world, "lstm.min_count=1", *longer), tmp_path)
+    assert log[-1]["score"] > 1  # a constant caption has less than 0.5
+    again = small(SHOW_TELL, world, f"start_from={run}/best", "train.lr=1e-9", "name=again")
+    _, second = train(again, tmp_path)
+    assert second[-1]["score"] == pytest.approx(max(line.get("score", 0) for line in log))
+
+
+def test_what_an_lstm_recipe_may_not_ask_for(world, tmp_path):
+    with pytest.raises(InputError, match=r"takes the place of \[mapper\]"):
+        small(SHOW_TELL, world, "mapper.layers=2")
+    with pytest.raises(InputError, match=r"set lstm.attention"):
+        small(SHOW_TELL, world, "encoder.output=patches")
+    tiny_clipcap.tiny_model().save_pretrained(tmp_path / "clipcap")
+    other = small(SHOW_TELL, world, f"start_from={tmp_path}/clipcap")
+    with pytest.raises(InputError, match=r"holds a ClipCap"):
+        caption_recipe(other, RunFolder(tmp_path / "run", other), Watch())
