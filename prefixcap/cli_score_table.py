@@ -8,7 +8,7 @@ from prefixcap.cli_tables import show_table
 
 
 def show_scores(facts: dict[str, Any]) -> None:
-    """Print the scores of a scores file x100 with their intervals: of all images, then by domain."""
+    """Print the scores of a scores file x100 with intervals: of all images, then by domain."""
     from prefixcap.published import published_domain_rows, published_rows
 
     data = facts["dataset"], facts["split"]
@@ -50,6 +50,14 @@ def _show_rest(facts: dict[str, Any]) -> None:
     if spread["novel"] is not None:
         parts.append(f"{100 * spread['novel']:.1f} % are no training caption")
     typer.echo(f"diversity: {', '.join(parts)}")
+    for group, said in facts["people"].items():
+        shares = " ".join(
+            f"{100 * said[name]:.0f}" for name in ("same", "other", "both", "neither")
+        )
+        typer.echo(
+            f"{said['images']} photos of {group} by the references; captions say {group}, the other "
+            f"sex, both, neither in %: {shares}"
+        )
     left = [f"{count} {name.replace('_', ' ')}" for name, count in facts["counts"].items() if count]
     if left:
         typer.echo(f"images: {', '.join(left)}")

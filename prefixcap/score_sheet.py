@@ -23,6 +23,7 @@ from prefixcap.metrics import (
     Statistic,
     diversity,
     interval,
+    people_words,
     score,
 )
 from prefixcap.metrics import bleu as bleu_metric
@@ -99,6 +100,7 @@ def score_sheet(
         "not_scored": scores.not_scored,
         "domains": _by_domain(statistics, scored, scoring),
         "diversity": _diversity(texts, scoring.tokenizer, training),
+        "people": _people(texts, scored, scoring.tokenizer),
         "tokenizer": scores.tokenizer,
         "frequencies": scoring.frequencies.digest() if scoring.frequencies else None,
         "references": references_digest(scored),
@@ -268,6 +270,18 @@ def _diversity(
     split = TOKENIZERS[tokenizer]
     known = None if training is None else split(list(training))
     return asdict(diversity(split(list(captions.values())), known))
+
+
+def _people(
+    captions: Mapping[str, str], records: Sequence[CaptionRecord], tokenizer: str
+) -> dict[str, Any]:
+    """What the captions say of women and men; empty without references."""
+    split = TOKENIZERS[tokenizer]
+    tokens = dict(zip(captions, split(list(captions.values())), strict=True))
+    told = iter(split([text for record in records for text in record.captions]))
+    references = {r.image_id: [next(told) for _ in r.captions] for r in records if r.captions}
+    tokens = {image_id: tokens[image_id] for image_id in references}
+    return {name: asdict(found) for name, found in people_words(tokens, references).items()}
 
 
 def _version(package: str) -> str | None:
