@@ -51,12 +51,12 @@ def _show_rest(facts: dict[str, Any]) -> None:
         parts.append(f"{100 * spread['novel']:.1f} % are no training caption")
     typer.echo(f"diversity: {', '.join(parts)}")
     for group, said in facts["people"].items():
-        shares = " ".join(
-            f"{100 * said[name]:.0f}" for name in ("same", "other", "both", "neither")
+        same, other, both, neither = (
+            f"{100 * said[name]:.0f} %" for name in ("same", "other", "both", "neither")
         )
         typer.echo(
-            f"{said['images']} photos of {group} by the references; captions say {group}, the other "
-            f"sex, both, neither in %: {shares}"
+            f"{group} in {said['images']} photos: {same} of captions say so, {other} say the "
+            f"other sex, {both} both, {neither} neither"
         )
     left = [f"{count} {name.replace('_', ' ')}" for name, count in facts["counts"].items() if count]
     if left:
