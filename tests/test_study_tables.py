@@ -1,0 +1,25 @@
+"""Tables of a study: scores with spread, costs, what is missing."""
+
+from prefixcap.study_tables import problems, study_tables
+from tests.study_content import content
+
+
+def test_the_tables_are_of_the_split_of_training_photos_and_of_other_data():
+    main, train, other = study_tables(content())
+    texts = [[cell.text for cell in row] for row in main.rows]
+    assert texts == [
+        ["one", "40.0 ± 5.0", "2 of 2", "1,234", "2.0"],
+        ["two", "60.0 ± 5.0", "2 of 2", "1,234", "2.0"],
+        ["three", "", "0 of 2", "", ""],
+    ]
+    assert "8 images" in main.caption
+    assert [cell.text for cell in train.rows[0]] == ["one", "40.0"]
+    assert [cell.text for cell in other.rows[1]] == ["two", "60.0 ± 10.0"]
+
+
+def test_what_is_missing_is_said():
+    assert problems(content()) == [
+        "three: failed, too long",
+        "three: failed, too long",
+        "METEOR is not scored: no Java",
+    ]
