@@ -105,6 +105,7 @@ def evaluate(
     used = how.load_frequencies(frequencies)
     scoring = Scoring(texts, tokenizer, bootstrap_seed, frequencies=used)
     by_clip = how.clip_wishes(metrics, clip, clip_store, clip_precision, device)
+    _check_source(model)
     asked = wanted(words, data, split, images, first)
     chosen = chosen_split(asked, run_of(model))
     if asked.path is None:
@@ -116,6 +117,20 @@ def evaluate(
     written.counts["without_references"] = bare
     written.facts.update(dataset=chosen.format, split=chosen.split, data=_place(chosen))
     _finish(_files(out, model, chosen.split), written, chosen, Asked(scoring, by_clip, train))
+
+
+def _check_source(name: str) -> None:
+    """Nothing, where `name` is a file, or no training run without weights.
+
+    Raises:
+        InputError: it is one, or a captions file that is not there.
+    """
+    from prefixcap.caption_results import is_captions_file
+
+    if not is_captions_file(name):
+        from prefixcap.evaluate import weights_of
+
+        weights_of(name)
 
 
 def _check_records(chosen: "ChosenSplit", allow_missing: bool) -> int:

@@ -98,7 +98,12 @@ def _source(wanted: Wanted, run: Path | None) -> SourceConfig:
 
 def _of_recipe(wanted: Wanted, run: Path) -> SourceConfig | None:
     """The data of the run's recipe that is meant, None where the recipe has nothing like it."""
-    recipe = parse(Recipe, read_json(run / RECIPE_FILE), str(run / RECIPE_FILE))
+    try:
+        recipe = parse(Recipe, read_json(run / RECIPE_FILE), str(run / RECIPE_FILE))
+    except InputError as error:
+        if wanted.format is not None:  # then the recipe is not needed
+            return None
+        raise InputError(f"{error}. Name the data yourself: --data NAME PATH") from error
     known = [
         source
         for source in (*recipe.dev, *recipe.data)

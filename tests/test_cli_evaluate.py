@@ -126,6 +126,14 @@ def test_a_run_alone_is_scored_on_its_dev_data(data, tmp_path, capsys):
     assert len(captions_of(folder / "captions-train.json")) == 16
 
 
+def test_a_run_that_has_no_weights_yet_is_named_before_data_is_read(tmp_path, capsys):
+    (tmp_path / "recipe.json").write_text("{}")
+    assert cli.main(["evaluate", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "neither best nor model is there" in error
+
+
 def test_clipscore_stands_in_table_and_file_with_its_model_and_precision(
     run, model, data, tmp_path, capsys
 ):

@@ -2,12 +2,20 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from prefixcap.comparison import compare_sheets
 from prefixcap.errors import InputError
 from prefixcap.metrics import compare, score
-from prefixcap.score_sheet import ScoreSheet, Scoring, read_sheet, score_sheet, write_sheet
+from prefixcap.score_sheet import (
+    ScoreSheet,
+    Scoring,
+    mean_of_known,
+    read_sheet,
+    score_sheet,
+    write_sheet,
+)
 from tests.tiny_split import GOOD, POOR, REFERENCES, records
 
 
@@ -64,3 +72,30 @@ def test_what_cannot_be_compared_is_refused_with_the_reason():
     for reason, second in cases.items():
         with pytest.raises(InputError, match=reason):
             compare_sheets(whole, second)
+
+
+def test_scores_by_another_clip_or_other_frequencies_are_left_out_and_why():
+    photo = {"CLIPScore": mean_of_known(np.linspace(0, 1, 6))}
+    first, second = (
+        score_sheet(texts, records(), Scoring(("bleu", "cider")), by_photo=photo)
+        for texts in (GOOD, POOR)
+    )
+    first.facts["clip"], second.facts["clip"] = {"model": "a"}, {"model": "b"}
+    found = compare_sheets(first, second)
+    assert set(found.left_out) == {"CLIPScore"}
+    assert "'a'" in found.left_out["CLIPScore"]
+    assert "CIDEr" in found.tests and "CLIPScore" not in found.tests
+    second.facts["clip"], second.facts["frequencies"] = first.facts["clip"], "0123"
+    found = compare_sheets(first, second)
+    assert set(found.left_out) == {"CIDEr"}
+    assert found.ranked_by == "CLIPScore"
+
+
+def test_an_image_without_a_value_is_no_disagreement():
+    values = np.array([0.5, np.nan, 0.7, 0.9, 0.2, 0.1])
+    sheets = [
+        score_sheet(GOOD, records(), Scoring(()), by_photo={"CLIPScore": mean_of_known(one)})
+        for one in (values, values * 0.5)
+    ]
+    found = compare_sheets(*sheets)
+    assert [one.image_id for one in found.disagreements] == ["4", "3", "1", "5", "6"]

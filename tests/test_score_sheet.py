@@ -1,6 +1,7 @@
 """The scores file: its numbers are those of `metrics`, and it can be read back to compare."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,9 +10,11 @@ from prefixcap.errors import InputError
 from prefixcap.metrics import interval, score
 from prefixcap.score_sheet import (
     Scoring,
+    mean_of_known,
     read_sheet,
     references_digest,
     score_sheet,
+    scored_records,
     write_sheet,
 )
 from tests.tiny_split import GOOD, REFERENCES, records
@@ -113,3 +116,30 @@ def test_a_captions_file_is_no_scores_file(tmp_path):
     (tmp_path / "c.json").write_text('[{"image_id": 1, "caption": "x"}]')
     with pytest.raises(InputError, match="no scores file"):
         read_sheet(tmp_path / "c.json")
+
+
+def test_a_photo_that_was_not_read_counts_in_no_score_and_reads_back(tmp_path):
+    values = np.array([0.5, np.nan, 0.7, 0.9, np.nan, 0.1])
+    photo = {"CLIPScore": mean_of_known(values)}
+    sheet = score_sheet(GOOD, records(domain=True), Scoring(("cider",)), by_photo=photo)
+    assert sheet.facts["scores"]["CLIPScore"] == pytest.approx(0.55)
+    assert sheet.facts["domains"]["in-domain"]["scores"]["CLIPScore"] == pytest.approx(0.6)
+    write_sheet(tmp_path / "s.json", sheet)
+    again = read_sheet(tmp_path / "s.json").statistics["CLIPScore"]
+    np.testing.assert_array_equal(again.per_image, values)
+    assert again.corpus == pytest.approx(0.55)
+
+
+def test_without_references_only_scores_by_photo_are_left():
+    bare = [replace(record, captions=()) for record in records()]
+    photo = {"CLIPScore": mean_of_known(np.linspace(0, 1, 6))}
+    sheet = score_sheet(GOOD, bare, Scoring(("cider",)), by_photo=photo)
+    assert sheet.facts["scores"] == {"CLIPScore": pytest.approx(0.5)}
+    assert sheet.facts["images"] == 6
+
+
+def test_records_of_a_part_without_references_are_not_scored():
+    some = [replace(records()[0], captions=()), *records()[1:]]
+    assert [record.image_id for record in scored_records(GOOD, some)] == list("23456")
+    with pytest.raises(InputError, match="both a caption and references"):
+        scored_records({"1": "a dog"}, some)

@@ -63,6 +63,15 @@ def test_a_path_wins_over_the_recipe(run, tmp_path):
     assert len(chosen_split(Wanted("flickr8k", other, "dev"), run).records) == 4
 
 
+def test_a_recipe_of_another_release_is_in_the_way_only_where_it_is_needed(data, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "recipe.json").write_text('{"name": "old"}')
+    with pytest.raises(InputError, match="--data NAME PATH"):
+        chosen_split(Wanted(), run)
+    assert len(chosen_split(Wanted("flickr8k", data / "flickr8k", "dev"), run).records) == 8
+
+
 def test_several_dev_sets_have_to_be_told_apart(data, tmp_path):
     another = f'\n[[dev]]\nformat = "folder"\npath = "{tmp_path}"\n'
     run = begin_run(tmp_path / "run", caption_recipe(data / "flickr8k") + another)
