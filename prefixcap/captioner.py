@@ -22,6 +22,7 @@ from prefixcap.model import ClipCap
 from prefixcap.model_files import open_model
 from prefixcap.precision import bf16_is_fast
 from prefixcap.preprocess import normalised, resized
+from prefixcap.processes import usable_device
 from prefixcap.token_rules import TokenRules
 from prefixcap.word_vocabulary import UNKNOWN
 
@@ -303,24 +304,6 @@ def load_model(
 def model_class(config: ModelConfig) -> type[CaptionModel]:
     """The class of models with these settings."""
     return ClipCap if config.lstm is None else LstmCaptioner
-
-
-def usable_device(device: str | torch.device | None) -> torch.device:
-    """The device asked for; None is a GPU where there is one, else the CPU.
-
-    Raises:
-        InputError: there is no such device here.
-    """
-    if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        found = torch.device(device)
-        torch.empty(1, device=found)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(
-            f"device {device}: cannot be used here. `prefixcap doctor` lists what can"
-        ) from error
-    return found
 
 
 def _is_one(photos: Source | Sequence[Source]) -> bool:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+COUNTS = ("tokens", "captions", "photos")  # values of a step that count what it went through
 WINDOW = 20  # steps that speeds are averaged over
 
 
@@ -19,12 +20,14 @@ class Pace:
         self.began = time.perf_counter()
         self.recent: deque[tuple[float, dict[str, float]]] = deque(maxlen=WINDOW)
 
-    def after(self, step: int, seconds: float, counts: dict[str, float]) -> dict[str, float]:
-        """Values for the log after `step`, which took `seconds` and went through `counts`.
+    def after(self, step: int, seconds: float, values: dict[str, float]) -> dict[str, float]:
+        """Values for the log after `step`, which took `seconds` and had these `values`.
 
-        `step_s`, a speed such as `tokens_per_s` for each of the counts, `memory_mib` (the peak so
-        far) and `left_s`, which allows for validations and checkpoints as they came until now.
+        `step_s`, a speed such as `tokens_per_s` for each of `COUNTS` that is there, `memory_mib`
+        (the peak so far) and `left_s`, which allows for validations and checkpoints as they came
+        until now.
         """
+        counts = {name: values[name] for name in COUNTS if name in values}
         self.recent.append((seconds, counts))
         spent = sum(seconds for seconds, _ in self.recent)
         speeds = {

@@ -68,7 +68,9 @@ class Processes:
         """Give every process the main one's parameters and buffers."""
         if self.count > 1:
             for tensor in (*module.parameters(), *module.buffers()):
-                torch.distributed.broadcast(tensor.detach(), 0)
+                whole = tensor.detach().contiguous()  # what is kept channels last is a copy
+                torch.distributed.broadcast(whole, 0)
+                tensor.detach().copy_(whole)
 
     def add_gradients(self, module: nn.Module) -> None:
         """Replace every gradient by its sum over the processes.
@@ -88,6 +90,24 @@ class Processes:
 
 
 ALONE = Processes()
+
+
+def usable_device(device: str | torch.device | None) -> torch.device:
+    """The device asked for; None is a GPU where there is one, else the CPU.
+
+    Raises:
+        InputError: there is no such device here.
+    """
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+        torch.empty(1, device=found)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(
+            f"device {device}: cannot be used here. `prefixcap doctor` lists what can"
+        ) from error
+    return found
 
 
 def joined(device: torch.device) -> Processes:

@@ -16,7 +16,7 @@ import prefixcap
 from prefixcap.atomic import write_json
 from prefixcap.board import Board
 from prefixcap.errors import InputError
-from prefixcap.processes import ALONE, Processes
+from prefixcap.processes import Processes, usable_device
 from prefixcap.recipe import Recipe
 
 FREE_TO_CHANGE = {
@@ -39,7 +39,9 @@ class RunFolder:
         missing: why there is no board although the recipe wants one, else "".
     """
 
-    def __init__(self, path: Path, recipe: Recipe, processes: Processes = ALONE) -> None:
+    def __init__(self, path: Path, recipe: Recipe, processes: Processes | None = None) -> None:
+        """`processes` None: this one alone, on the recipe's device."""
+        processes = processes or Processes(device=usable_device(recipe.train.device or None))
         self.path, self.processes = path, processes
         written = path / "recipe.json"
         present = recipe.model_dump(mode="json")

@@ -16,12 +16,10 @@ from prefixcap.batches import BatchSource, prefetched
 from prefixcap.checkpoint import TrainState, checkpoints, load_checkpoint, save_checkpoint
 from prefixcap.errors import InputError
 from prefixcap.optim import AveragedWeights, build_optimizer, rate_factor, set_rate
-from prefixcap.pace import Pace
+from prefixcap.pace import COUNTS, Pace
 from prefixcap.processes import Processes
 from prefixcap.recipe import TrainConfig
 from prefixcap.run_folder import RunFolder
-
-COUNTS = ("tokens", "captions", "photos")  # values of a task that are summed, others are averaged
 
 
 class Task(Protocol):
@@ -107,9 +105,9 @@ def fit(
             if average is not None:
                 average.update(task)
             state.step += 1
-            counts = {name: values[name] for name in COUNTS if name in values}
-            values |= pace.after(state.step, time.perf_counter() - began, counts)
-            on_progress and on_progress(Progress(state.step, steps, mean, values))
+            values |= pace.after(state.step, time.perf_counter() - began, values)
+            if on_progress:
+                on_progress(Progress(state.step, steps, mean, values))
             if state.step % config.log_steps == 0:
                 run.log(step=state.step, loss=mean, rate=rate, **values)
             if validation and (state.step % validate_steps == 0 or state.step == steps):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -53,6 +54,22 @@ def test_settings_of_the_command_line_are_those_of_the_run(world, model):
     assert json.loads((model.parent / "recipe.json").read_text())["train"]["epochs"] == 2
 
 
+def test_lines_and_log_say_how_it_goes_and_a_missing_board_is_one_line(world, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    words = ["train", str(world / "c.toml"), "--runs", str(world / "runs"), "--device", "cpu"]
+    settings = ["name=seen", "train.epochs=1", "train.tensorboard=true", "train.best_by=loss"]
+    assert cli.main([*words, *(word for each in settings for word in ("--set", each))]) == 0
+    shown = capsys.readouterr().err.splitlines()
+    assert shown[0].startswith("train.tensorboard: TensorBoard is not installed")
+    speeds = r"loss [\d.]+, [\d.]+ s/step, [\d,]+ tokens/s, [\d,]+ captions/s, [\d,]+ MiB"
+    assert re.fullmatch(rf"steps: 4 of 4  {speeds}", shown[-1]), shown
+    log = lines(world / "runs" / "seen" / "log.jsonl")
+    *_, step = (line for line in log if "loss" in line)
+    assert {"tokens_per_s", "captions_per_s", "memory_mib", "left_s", "rate"} <= step.keys()
+    [judged] = (line for line in log if "best" in line)
+    assert judged["score"] == -judged["dev_loss"]
+
+
 def test_a_finished_run_is_not_trained_again(world, model, capsys):
     before = (model.parent / "model" / "model.safetensors").read_bytes()
     steps = len(lines(model.parent / "log.jsonl"))
@@ -68,6 +85,7 @@ def test_a_finished_run_is_not_trained_again(world, model, capsys):
     [
         (["train", "{}/none.toml"], "none.toml"),
         (["train", "{}/c.toml", "--set", "train.lrr=1"], "lrr"),
+        (["train", "{}/c.toml", "--device", "abacus"], "device abacus: cannot be used here"),
         (["embed", "{}/c.toml"], "store"),
     ],
 )

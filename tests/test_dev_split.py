@@ -9,10 +9,11 @@ from prefixcap.batches import read_dev_sources
 from prefixcap.board import Board
 from prefixcap.captioner import Captioner
 from prefixcap.dev_split import DevSplit, stored_captions, stored_records
-from prefixcap.embeddings import EmbeddingStore, StoreItem, build_store
+from prefixcap.embeddings import EmbeddingStore, StoreItem
 from prefixcap.model import CaptionBatch
 from prefixcap.recipe import load_recipe
 from prefixcap.run_folder import RunFolder
+from prefixcap.store_build import build_store
 from tests.tiny_captioner import save_tiny_model
 from tests.tiny_run import caption_recipe, write_photos
 

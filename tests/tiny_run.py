@@ -80,6 +80,7 @@ ema = 0.9
 precision = "fp32"
 log_steps = 1
 threads = 1
+device = "cpu"
 {train}
 
 [decoding]
@@ -129,6 +130,7 @@ warmup_steps = 2
 precision = "fp32"
 log_steps = 1
 threads = 1
+device = "cpu"
 """
 
 
