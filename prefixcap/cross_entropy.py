@@ -7,29 +7,34 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from prefixcap.products import linear
+
 ROWS_AT_ONCE = 256  # rows of logits in memory: 256 x 50,257 float32 are 51 MB
+ROWS_IN_CACHE = 16  # rows of them turned into float32 probabilities at once: 3 MB
 
 
 @dataclass(frozen=True)
 class Targets:
-    """What N rows of logits should predict.
+    """What rows of logits should predict: N tokens, one or more for each row.
 
     Attributes:
         ids: (N,) int64, all in 0..V-1.
-        weights: (N,) float32, what each row's cross-entropy is multiplied by; may be negative, and
-            get no gradient. None: all 1.
+        rows: (N,) int64, the row of logits that predicts each.
+        weights: (N,) float32, what each cross-entropy is multiplied by; may be negative, and get no
+            gradient.
         smoothing: share of the target's probability spread evenly over the vocabulary
             (Szegedy et al. 2016, section 7).
     """
 
     ids: Tensor
-    weights: Tensor | None = None
+    rows: Tensor
+    weights: Tensor
     smoothing: float = 0.0
 
-    def part(self, rows: slice) -> "Targets":
-        """The targets of some rows."""
-        weights = None if self.weights is None else self.weights[rows]
-        return Targets(self.ids[rows], weights, self.smoothing)
+    def part(self, start: int, stop: int) -> "Targets":
+        """The targets of the rows from `start` to before `stop`, counted from `start`."""
+        here = (self.rows >= start) & (self.rows < stop)
+        return Targets(self.ids[here], self.rows[here] - start, self.weights[here], self.smoothing)
 
 
 def chunked_cross_entropy(
@@ -43,11 +48,11 @@ def chunked_cross_entropy(
     """Sum of the cross-entropies of `hidden @ weight.T + bias` against `targets`, float32 scalar.
 
     Args:
-        hidden: (N, W) float.
+        hidden: (n, W) float.
         weight: (V, W) float.
         bias: (V,) float, or None.
-        targets: of the N rows.
-        dtype: of the matrix products; softmax and sums are float32 always.
+        targets: of the n rows.
+        dtype: of the matrix products; softmax and sums are float32 at least.
     """
     wants_gradient = torch.is_grad_enabled()
     return _ChunkedCrossEntropy.apply(hidden, weight, bias, targets, (dtype, wants_gradient))
@@ -70,19 +75,16 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     ) -> Tensor:
         dtype, wants_gradient = options
         grads = _Gradients(*(wants_gradient and needed for needed in ctx.needs_input_grad[:3]))
-        total = hidden.new_zeros((), dtype=torch.float32)
+        total = hidden.new_zeros((), dtype=_exact(dtype))
         with torch.autocast(hidden.device.type, enabled=False):
             matrix = weight.to(dtype)
             for start in range(0, len(hidden), ROWS_AT_ONCE):
-                rows = slice(start, start + ROWS_AT_ONCE)
-                inputs = hidden[rows].to(dtype)
-                logits = (inputs @ matrix.T).float()  # (rows, V)
-                if bias is not None:
-                    logits += bias
-                loss, gradient = _loss_and_gradient(logits, targets.part(rows), grads.wanted)
-                total += loss
-                if gradient is not None:
-                    grads.add(gradient.to(dtype), inputs, matrix)
+                inputs = hidden[start : start + ROWS_AT_ONCE].to(dtype)
+                logits = linear(inputs, matrix)  # (rows, V)
+                chosen = targets.part(start, start + len(logits))
+                total += _loss_of(logits, bias, chosen, grads.wanted)
+                if grads.wanted:
+                    grads.add(logits, inputs, matrix)
         ctx.gradients = grads
         return total
 
@@ -108,12 +110,13 @@ class _Gradients:
     def add(self, gradient: Tensor, inputs: Tensor, matrix: Tensor) -> None:
         """Carry on the `gradient` (n, V) of the logits `inputs` (n, W) @ `matrix` (V, W).T."""
         if self.hidden_wanted:
-            self.hidden.append((gradient @ matrix).float())  # (n, W)
+            self.hidden.append(linear(gradient, matrix.T).to(_exact(matrix.dtype)))  # (n, W)
         if self.weight_wanted:
-            part = gradient.T @ inputs  # (V, W)
-            self.weight = part.float() if self.weight is None else self.weight.add_(part)
+            part = linear(gradient.T, inputs.T)  # (V, W)
+            part = part.to(_exact(matrix.dtype)) if self.weight is None else part
+            self.weight = part if self.weight is None else self.weight.add_(part)
         if self.bias_wanted:
-            part = gradient.sum(dim=0, dtype=torch.float32)  # (V,)
+            part = gradient.sum(dim=0, dtype=_exact(matrix.dtype))  # (V,)
             self.bias = part if self.bias is None else self.bias.add_(part)
 
     def scaled(self, scale: Tensor) -> list[Tensor | None]:
@@ -122,24 +125,43 @@ class _Gradients:
         return [None if g is None else g.mul_(scale) for g in (hidden, self.weight, self.bias)]
 
 
+def _exact(dtype: torch.dtype) -> torch.dtype:
+    """Type of softmax and sums for products in `dtype`."""
+    return torch.promote_types(dtype, torch.float32)
+
+
+def _loss_of(logits: Tensor, bias: Tensor | None, targets: Targets, wanted: bool) -> Tensor:
+    """Summed loss of `logits` + `bias` (n, V), whose gradient takes their place where `wanted`."""
+    total = logits.new_zeros((), dtype=_exact(logits.dtype))
+    for start in range(0, len(logits), ROWS_IN_CACHE):
+        part = logits[start : start + ROWS_IN_CACHE]
+        exact = part.to(total.dtype)
+        exact = exact if bias is None else exact + bias
+        loss, gradient = _loss_and_gradient(exact, targets.part(start, start + len(part)), wanted)
+        total += loss
+        if gradient is not None:
+            part.copy_(gradient)
+    return total
+
+
 def _loss_and_gradient(
     logits: Tensor, targets: Targets, wanted: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """Summed loss of `logits` (n, V) float32, and its gradient on them, in their own memory."""
-    ids, weights, smoothing = targets.ids, targets.weights, targets.smoothing
-    normaliser = logits.logsumexp(dim=-1)  # (n,)
-    picked = logits.gather(1, ids[:, None]).squeeze(1)  # (n,)
-    loss = normaliser - (1 - smoothing) * picked
+    """Summed loss of `logits` (n, V), and its gradient on them."""
+    ids, rows, smoothing = targets.ids, targets.rows, targets.smoothing
+    weights = targets.weights.to(logits.dtype)
+    probabilities = logits.softmax(dim=-1)  # (n, V)
+    # the largest is at least 1 / V, so its logarithm is exact where others may be 0
+    normaliser = logits.amax(dim=-1) - probabilities.amax(dim=-1).log()  # (n,)
+    losses = normaliser[rows] - (1 - smoothing) * logits[rows, ids]
     if smoothing:
-        loss = loss - smoothing * logits.mean(dim=-1)
-    if weights is not None:
-        loss = loss * weights
+        losses = losses - smoothing * logits.mean(dim=-1)[rows]
+    total = losses @ weights
     if not wanted:
-        return loss.sum(), None
-    gradient = logits.sub_(normaliser[:, None]).exp_()  # softmax
+        return total, None
+    weight = logits.new_zeros(len(logits)).index_add_(0, rows, weights)[:, None]  # (n, 1)
+    gradient = probabilities.mul_(weight)
     if smoothing:
-        gradient -= smoothing / logits.shape[1]
-    gradient[torch.arange(len(ids), device=ids.device), ids] -= 1 - smoothing
-    if weights is not None:
-        gradient *= weights[:, None]
-    return loss.sum(), gradient
+        gradient -= weight * (smoothing / logits.shape[1])
+    gradient.index_put_((rows, ids), (smoothing - 1) * weights, accumulate=True)
+    return total, gradient

@@ -12,6 +12,7 @@ from transformers.utils import ModelOutput
 
 from prefixcap.cross_entropy import Targets, chunked_cross_entropy
 from prefixcap.errors import InputError
+from prefixcap.gpt2_rows import GPT2Rows, fits
 from prefixcap.packed_rows import PackedRows, pack
 
 TRIAL_TOLERANCE = 1e-2  # relative; a model that packing does not fit is off by far more
@@ -25,13 +26,12 @@ class Abilities:
         shared: captions may share a row: the model heeds the block mask and the positions. Models
             with ALiBi or recurrent layers do not.
         plain_head: its logits are one linear layer of its last outputs, not scaled or capped.
+        gpt2: its layers in the form that is fastest on a CPU, if there is one.
     """
 
     shared: bool
     plain_head: bool
-
-
-GPT2_ABILITIES = Abilities(shared=True, plain_head=True)
+    gpt2: GPT2Rows | None = None
 
 
 def packed_loss(
@@ -55,8 +55,13 @@ def packed_loss(
         losses = F.cross_entropy(
             logits.float(), rows.targets, reduction="none", label_smoothing=smoothing
         )
-        return losses.sum() if rows.weights is None else losses @ rows.weights
-    hidden = hidden_states(lm, prefix, rows).flatten(0, 1)[rows.sources]  # (N, lm_dim)
+        return losses @ rows.weights
+    # captions that share a prefix share the place that predicts their first tokens
+    places, row_of_target = rows.sources.unique(return_inverse=True)  # (U,), (N,)
+    if abilities.gpt2 is not None:
+        hidden = abilities.gpt2(prefix, rows, places)  # (U, lm_dim)
+    else:
+        hidden = hidden_states(lm, prefix, rows).flatten(0, 1)[places]
     head = lm.get_output_embeddings()
     device = hidden.device.type
     autocast = torch.is_autocast_enabled(device)
@@ -64,7 +69,7 @@ def packed_loss(
         hidden,
         head.weight,
         head.bias,
-        Targets(rows.targets, rows.weights, smoothing),
+        Targets(rows.targets, row_of_target, rows.weights, smoothing),
         dtype=torch.get_autocast_dtype(device) if autocast else head.weight.dtype,
     )
 
@@ -78,7 +83,7 @@ def hidden_states(lm: PreTrainedModel, prefix: Tensor, rows: PackedRows) -> Tens
 def abilities_of(lm: PreTrainedModel) -> Abilities:
     """What `lm` allows: known of GPT-2, found by a trial on a few tokens of every other."""
     if isinstance(lm, GPT2LMHeadModel):
-        return GPT2_ABILITIES
+        return Abilities(True, True, GPT2Rows(lm) if fits(lm) else None)
     training = lm.training
     lm.eval()
     words = lm.get_input_embeddings().weight

@@ -8,6 +8,7 @@ gradients are those of one row per caption; only the repeated work on the prefix
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from prefixcap.tokenizer import IGNORED
@@ -26,18 +27,20 @@ class PackedRows:
         position_ids: (R, P + L) int64; every caption of a row starts again at P.
         visible: (R, 1, P + L, P + L) bool, which places (last axis) each place sees; None where
             causal order says it all.
+        places: (K,) int64, flat places in (R, P + L) that hold a prefix or a token, ascending.
         sources: (N,) int64, flat places in (R, P + L) whose output predicts a caption token.
         targets: (N,) int64, those tokens.
-        weights: (N,) float32, the weight of each token's caption in the loss; None: all 1.
+        weights: (N,) float32, the weight of each token's caption in the loss.
     """
 
     images: Tensor
     ids: Tensor
     position_ids: Tensor
     visible: Tensor | None
+    places: Tensor
     sources: Tensor
     targets: Tensor
-    weights: Tensor | None = None
+    weights: Tensor
 
 
 def pack(
@@ -58,7 +61,7 @@ def pack(
         image_rows: the image of each caption, ascending.
         prefix_length: P.
         shared: the captions of an image go into one row; else each has a row of its own.
-        weights: (M,) float, one per caption.
+        weights: (M,) float, one per caption; None: all 1.
     """
     images, row, first = _rows(image_rows, shared)
     is_target = ids != IGNORED  # (M, T)
@@ -73,16 +76,18 @@ def pack(
     blocks = torch.arange(len(ids), device=ids.device)[:, None].expand_as(ids)
     last = torch.where(step == 0, -1, offsets[:, None] + step - 1)  # place before each token
     sources = row[:, None] * (prefix_length + length) + prefix_length + last  # (M, T)
+    if weights is None:
+        weights = torch.ones(len(ids), device=ids.device)
+    block = _filled(shape, PADDING, cell, blocks[is_input])  # (R, L)
     return PackedRows(
         images=images,
         ids=_filled(shape, 0, cell, ids[is_input]),
         position_ids=_positions(_filled(shape, 0, cell, step[is_input]), prefix_length),
-        visible=_mask(_filled(shape, PADDING, cell, blocks[is_input]), prefix_length)
-        if shared
-        else None,
+        visible=_mask(block, prefix_length) if shared else None,
+        places=F.pad(block != PADDING, (prefix_length, 0), value=True).flatten().nonzero()[:, 0],
         sources=sources[is_target],
         targets=ids[is_target],
-        weights=None if weights is None else weights.float()[:, None].expand_as(ids)[is_target],
+        weights=weights.float()[:, None].expand_as(ids)[is_target],
     )
 
 

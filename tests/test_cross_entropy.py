@@ -25,6 +25,12 @@ def inputs(dtype=torch.float64):
     return (*made, torch.randint(0, VOCABULARY, (ROWS,), generator=generator))
 
 
+def told(ids, weights=None, smoothing=0.0):
+    """Targets of one token a row."""
+    weights = torch.ones(len(ids)) if weights is None else weights
+    return Targets(ids, torch.arange(len(ids)), weights, smoothing)
+
+
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("with_bias", [True, False])
 @pytest.mark.parametrize("weighted", [True, False])
@@ -33,7 +39,7 @@ def test_value_and_gradients_are_those_of_torch(smoothing, with_bias, weighted):
     weights = torch.linspace(-1, 2, ROWS) if weighted else None
     parts = [hidden, weight, bias] if with_bias else [hidden, weight]
     found = chunked_cross_entropy(
-        hidden, weight, bias if with_bias else None, Targets(targets, weights, smoothing)
+        hidden, weight, bias if with_bias else None, told(targets, weights, smoothing)
     )
     exact = [part.detach().double().requires_grad_() for part in parts]
     losses = F.cross_entropy(F.linear(*exact), targets, reduction="none", label_smoothing=smoothing)
@@ -46,16 +52,40 @@ def test_value_and_gradients_are_those_of_torch(smoothing, with_bias, weighted):
         assert error < 1e-6
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_a_row_may_predict_several_tokens(smoothing):
+    hidden, weight, bias, targets = inputs(torch.float32)
+    rows = torch.randint(0, 9, (ROWS,), generator=torch.Generator().manual_seed(1))
+    weights = torch.linspace(-1, 2, ROWS)
+    found = chunked_cross_entropy(
+        hidden[:9], weight, bias, Targets(targets, rows, weights, smoothing)
+    )
+    apart = chunked_cross_entropy(hidden[rows], weight, bias, told(targets, weights, smoothing))
+    torch.testing.assert_close(found, apart, rtol=1e-6, atol=0)
+    parts = [hidden, weight, bias]
+    for got, wanted in zip(
+        torch.autograd.grad(found, parts), torch.autograd.grad(apart, parts), strict=True
+    ):
+        assert (got - wanted).norm() < 1e-6 * wanted.norm()
+
+
+def test_logits_far_apart_keep_an_exact_loss():
+    hidden = torch.tensor([[1.0], [-1.0]])
+    weight = torch.tensor([[0.0], [400.0]], requires_grad=True)  # softmax rounds one to 0
+    loss = chunked_cross_entropy(hidden, weight, None, told(torch.tensor([0, 0])))
+    assert loss.item() == 400
+
+
 def test_a_frozen_weight_gets_no_gradient():
     hidden, weight, _, targets = inputs(torch.float32)
-    chunked_cross_entropy(hidden, weight.requires_grad_(False), None, Targets(targets)).backward()
+    chunked_cross_entropy(hidden, weight.requires_grad_(False), None, told(targets)).backward()
     assert weight.grad is None
     assert hidden.grad.abs().sum() > 0
 
 
 def test_bf16_products_keep_a_float32_loss_near_the_exact_one():
     hidden, weight, _, targets = inputs(torch.float32)
-    found = chunked_cross_entropy(hidden, weight, None, Targets(targets), dtype=torch.bfloat16)
+    found = chunked_cross_entropy(hidden, weight, None, told(targets), dtype=torch.bfloat16)
     exact = F.cross_entropy(hidden @ weight.T, targets, reduction="sum")
     assert found.dtype == torch.float32
     assert found.item() == pytest.approx(exact.item(), rel=5e-3)
@@ -73,14 +103,14 @@ def test_no_logits_of_all_rows_exist(monkeypatch):
 
     monkeypatch.setattr(cross_entropy, "_loss_and_gradient", spy)
     hidden, weight, _, targets = inputs(torch.float32)
-    chunked_cross_entropy(hidden, weight, None, Targets(targets))
+    chunked_cross_entropy(hidden, weight, None, told(targets))
     assert max(seen) == 5
     assert sum(seen) == ROWS
 
 
 def test_second_backward_is_refused_not_wrong():
     hidden, weight, _, targets = inputs(torch.float32)
-    loss = chunked_cross_entropy(hidden, weight, None, Targets(targets))
+    loss = chunked_cross_entropy(hidden, weight, None, told(targets))
     loss.backward(retain_graph=True)
     with pytest.raises(RuntimeError, match="second time"):
         loss.backward()
@@ -88,5 +118,5 @@ def test_second_backward_is_refused_not_wrong():
 
 def test_no_captions_are_a_loss_of_zero():
     hidden, weight, _, targets = inputs(torch.float32)
-    loss = chunked_cross_entropy(hidden[:0], weight, None, Targets(targets[:0]))
+    loss = chunked_cross_entropy(hidden[:0], weight, None, told(targets[:0]))
     assert loss.item() == 0

@@ -41,21 +41,21 @@ def loss_and_gradients(
 @pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
 def test_sharing_the_prefix_changes_neither_loss_nor_gradients(kind, frozen, label_smoothing):
     mapper = MapperConfig(kind=kind, prefix_length=3, clip_length=2, layers=2, heads=4)
-    model = tiny_model(mapper=mapper, language_model=tiny_lm(frozen=frozen))
+    model = tiny_model(mapper=mapper, language_model=tiny_lm(frozen=frozen)).double()
     batch, options = tiny_batch(), {"label_smoothing": label_smoothing}
     shared_loss, shared = loss_and_gradients(model, batch, shared=True, **options)
     apart_loss, apart = loss_and_gradients(model, batch, shared=False, **options)
-    torch.testing.assert_close(shared_loss, apart_loss, rtol=1e-6, atol=0)
+    torch.testing.assert_close(shared_loss, apart_loss, rtol=1e-12, atol=0)
     error = sum(float((shared[name] - apart[name]).square().sum()) for name in apart)
     scale = sum(float(gradient.square().sum()) for gradient in apart.values())
-    assert error**0.5 < 1e-6 * scale**0.5
+    assert error**0.5 < 1e-12 * scale**0.5
 
 
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
 def test_a_weighted_loss_is_the_weighted_sum_of_each_captions(shared, label_smoothing):
-    model, batch = tiny_model(), tiny_batch()
-    weights = torch.tensor([1.0, -0.5, 0.0, 2.0, 0.3, -1.0, 1.5])
+    model, batch = tiny_model().double(), tiny_batch()
+    weights = torch.tensor([1.0, -0.5, 0.0, 2.0, 0.25, -1.0, 1.5])
     options = {"shared": shared, "label_smoothing": label_smoothing}
     found, gradients = loss_and_gradients(model, replace(batch, weights=weights), **options)
     expected, sums = 0.0, {name: torch.zeros_like(g) for name, g in gradients.items()}
@@ -66,10 +66,10 @@ def test_a_weighted_loss_is_the_weighted_sum_of_each_captions(shared, label_smoo
         expected += weight * loss
         for name, part in parts.items():
             sums[name] += weight * part
-    torch.testing.assert_close(found, expected, rtol=2e-6, atol=0)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)
     error = sum(float((gradients[name] - exact).square().sum()) for name, exact in sums.items())
     scale = sum(float(exact.square().sum()) for exact in sums.values())
-    assert error**0.5 < 1e-6 * scale**0.5
+    assert error**0.5 < 1e-12 * scale**0.5
 
 
 def test_a_weight_per_token_is_refused():

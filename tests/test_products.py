@@ -1,0 +1,76 @@
+"""Linear layers for training against torch's own in float64, forward and backward."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from prefixcap.products import TrainingLinear, linear
+
+TOLERANCE = {torch.float32: 1e-6, torch.bfloat16: 2e-2}  # relative
+
+
+def layer_of(kind):
+    torch.manual_seed(0)
+    layer = nn.Linear(48, 40) if kind is nn.Linear else Conv1D(40, 48)
+    nn.init.normal_(layer.bias)
+    return layer
+
+
+def results(layer, product, dtype):
+    """Output, and gradients on the input and on what is trained, of a loss that is not even."""
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(7, 48, generator=generator).to(dtype).requires_grad_()
+    weigh = torch.randn(7, 40, generator=generator).to(dtype)
+    wanted = [x, *(p for p in layer.parameters() if p.requires_grad)]
+    y = product(x)
+    return [y, *torch.autograd.grad((y.to(dtype) * weigh).sum(), wanted)]
+
+
+@pytest.mark.parametrize("kind", [nn.Linear, Conv1D])
+@pytest.mark.parametrize("frozen", [True, False])
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_output_and_gradients_are_those_of_a_linear_layer(kind, frozen, dtype):
+    layer = layer_of(kind).requires_grad_(not frozen)
+    product = TrainingLinear(layer)
+    found = results(layer, lambda x: product(x, dtype), torch.float32)
+    exact_layer = copy.deepcopy(layer).double()
+    exact = results(exact_layer, exact_layer, torch.float64)
+    assert found[0].dtype is dtype
+    assert {g.dtype for g in found[1:]} == {torch.float32}
+    assert [g.shape for g in found] == [g.shape for g in exact]
+    for got, wanted in zip(found, exact, strict=True):
+        assert (got - wanted).norm() < TOLERANCE[dtype] * wanted.norm()
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_a_frozen_layer_that_changes_is_used_as_it_is_now(dtype):
+    layer = layer_of(Conv1D).requires_grad_(False)
+    product, x = TrainingLinear(layer), torch.randn(3, 48)
+    product(x, dtype)
+    layer.load_state_dict(Conv1D(40, 48).state_dict())
+    expected = layer(x)
+    assert (product(x, dtype) - expected).norm() < TOLERANCE[dtype] * expected.norm()
+
+
+def test_a_copy_of_a_used_frozen_layer_has_weights_of_its_own():
+    layer, x = layer_of(Conv1D).requires_grad_(False), torch.randn(3, 48)
+    product = TrainingLinear(layer)
+    before = product(x, torch.bfloat16)
+    twin = copy.deepcopy(product)
+    nn.init.zeros_(twin.layer.weight)
+    nn.init.zeros_(twin.layer.bias)
+    assert not twin(x, torch.bfloat16).any()
+    assert torch.equal(product(x, torch.bfloat16), before)
+
+
+def test_float32_products_keep_float32_accuracy_for_any_strides():
+    torch.manual_seed(0)
+    x, weight = torch.randn(120, 33), torch.randn(50, 120)
+    exact = F.linear(x.t().double(), weight.double())
+    for stored in (weight, weight.t().contiguous().t()):
+        assert (linear(x.t(), stored) - exact).norm() < 1e-6 * exact.norm()
+    assert linear(x.t()[:0], weight).shape == (0, 50)
