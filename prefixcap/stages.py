@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +15,18 @@ from prefixcap.batches import DistillBatches, PixelSource, read_dev_sources, rea
 from prefixcap.config import EncoderConfig
 from prefixcap.datasets.records import CaptionRecord
 from prefixcap.distill import Distiller
-from prefixcap.embeddings import EmbeddingStore, StoreItem, build_store
+from prefixcap.embeddings import EmbeddingStore, StoreItem
 from prefixcap.encoder import ImageEncoder, StatedEncoder, build_encoder, load_encoder
 from prefixcap.errors import InputError
 from prefixcap.foreign_embeddings import import_store
 from prefixcap.images import Skipped
 from prefixcap.model import ClipCap
 from prefixcap.model_files import WEIGHTS_FILE
+from prefixcap.precision import bf16_is_fast
+from prefixcap.processes import CPU
 from prefixcap.recipe import Recipe, expand
 from prefixcap.run_folder import RunFolder
+from prefixcap.store_build import StoreBuild, build_together
 from prefixcap.train import Progress, fit
 from prefixcap.views import PhotoArray, stored_id, stored_view
 
@@ -31,14 +35,27 @@ STATISTICS_ROWS = 2000  # rows of the teacher's store that its mean and deviatio
 
 @dataclass(frozen=True)
 class Watch:
-    """Where a long call reports to: photos read or encoded, weights to train, and progress."""
+    """Where a long call reports to: photos read or encoded (done, of, by whom), weights, steps."""
 
-    photos: Callable[[int, int], None] | None = None
+    photos: Callable[[int, int, str], None] | None = None
     trained_parameters: Callable[[int], None] | None = None
     step: Callable[[Progress], None] | None = None
 
 
-def embed_recipe(recipe: Recipe, watch: Watch, source: Path | None = None) -> list[Skipped]:
+@dataclass(frozen=True)
+class Encoding:
+    """How photos are encoded: by so many processes, on a device."""
+
+    processes: int = 1
+    device: torch.device = CPU
+
+
+ALONE = Encoding()
+
+
+def embed_recipe(
+    recipe: Recipe, watch: Watch, source: Path | None = None, encoding: Encoding = ALONE
+) -> list[Skipped]:
     """Build the recipe's embedding store: its encoder's, or its teacher's where it distils.
 
     `source`, or else `store_from`, holds vectors that another program made with the same encoder;
@@ -48,13 +65,54 @@ def embed_recipe(recipe: Recipe, watch: Watch, source: Path | None = None) -> li
     stored whole, where their captions will be made from embeddings.
 
     Raises:
-        InputError: the recipe names no store, or the store holds another encoder's vectors.
+        InputError: the recipe names no store, or the store holds another encoder's vectors, or
+            crops are asked for of vectors of whole photos.
     """
     if not recipe.store:
-        raise InputError(f"recipe {recipe.name}: has no `store`; it trains from pixels")
-    encoder = _encoder_of_store(recipe)
+        raise InputError(
+            f"recipe {recipe.name}: has no `store`, so it trains from pixels and there is nothing "
+            "to embed. Train it: prefixcap train RECIPE"
+        )
     if source is None and recipe.store_from:
         source = expand(recipe.store_from)
+    if source is not None:
+        if recipe.views.stored:
+            raise InputError(
+                f"recipe {recipe.name}: views.stored asks for {recipe.views.stored} crops of each "
+                f"photo, but {source} holds vectors of whole photos; set views.stored = 0, or let "
+                "prefixcap encode them"
+            )
+        encoder = encoder_of_store(recipe)
+        return import_store(expand(recipe.store), source, encoder, store_items(recipe))
+    if recipe.encoder.stated_dim and recipe.distill is None:
+        raise InputError(
+            f"recipe {recipe.name}: encoder.stated_dim says that the encoder's weights are not at "
+            "hand, so its store has to be made of vectors; name them in store_from, or with --from"
+        )
+    dtype = torch.bfloat16 if bf16_is_fast(encoding.device) else torch.float32
+    prepare = partial(_store_build, recipe, encoding, dtype)
+
+    def report(done: int, total: int, working: int) -> None:
+        if watch.photos:
+            by = f"{working} of {encoding.processes} processes" if encoding.processes > 1 else ""
+            watch.photos(done, total, by)
+
+    return build_together(prepare, encoding.processes, report)
+
+
+def _store_build(
+    recipe: Recipe, encoding: Encoding, dtype: torch.dtype, process: int
+) -> StoreBuild:
+    """The recipe's store in the making, on the device of one of the processes."""
+    device = encoding.device
+    if device.type == "cuda" and device.index is None:
+        device = torch.device("cuda", process % torch.cuda.device_count())
+    encoder = encoder_of_store(recipe, dtype).to(device)
+    return StoreBuild(expand(recipe.store), encoder, store_items(recipe))
+
+
+def store_items(recipe: Recipe) -> list[StoreItem]:
+    """What the recipe's store holds: all its photos, then the crops of its training photos."""
     records = read_sources(recipe.data)
     dev = []
     if recipe.stage == "caption":
@@ -65,10 +123,7 @@ def embed_recipe(recipe: Recipe, watch: Watch, source: Path | None = None) -> li
         for number in range(1, recipe.views.stored + 1):
             box = stored_view(recipe.views, record.image_id, number).box
             items.append(StoreItem(stored_id(record.image_id, number), record.path, box))
-    if source is not None:
-        return import_store(expand(recipe.store), source, encoder, items)
-    report = (lambda done: watch.photos(done, len(items))) if watch.photos else None
-    return build_store(expand(recipe.store), encoder, items, on_progress=report)
+    return items
 
 
 def distill_recipe(recipe: Recipe, run: RunFolder, watch: Watch) -> None:
@@ -117,7 +172,7 @@ def load_photos(
     records: Sequence[CaptionRecord], recipe: Recipe, run: RunFolder, watch: Watch
 ) -> PhotoArray:
     """The records' photos in memory; the unreadable ones are written to the run's log."""
-    report = (lambda done: watch.photos(done, len(records))) if watch.photos else None
+    report = (lambda done: watch.photos(done, len(records), "")) if watch.photos else None
     photos = PhotoArray([r.path for r in records], recipe.views.stored_px, report)
     for skipped in photos.skipped:
         run.log(skipped=skipped.key, reason=skipped.reason)
@@ -162,8 +217,10 @@ def grid_statistics(store: EmbeddingStore) -> tuple[Tensor, Tensor]:
     return vectors.mean(0), vectors.std(0).clamp(min=1e-3)
 
 
-def _encoder_of_store(recipe: Recipe) -> ImageEncoder:
+def encoder_of_store(recipe: Recipe, dtype: torch.dtype = torch.float32) -> ImageEncoder:
     """The encoder whose vectors the recipe's store holds, in evaluation mode.
+
+    `dtype` is that of an encoder by name; one that an earlier run trained stays in float32.
 
     Raises:
         InputError: its weights are to come from an earlier run, and the recipe names none.
@@ -172,7 +229,7 @@ def _encoder_of_store(recipe: Recipe) -> ImageEncoder:
     if config.stated_dim:
         return StatedEncoder(config)
     if not config.stored:
-        return load_encoder(config, dtype=torch.bfloat16)
+        return load_encoder(config, dtype=dtype)
     if recipe.start_from and not recipe.encoder_from:
         return ClipCap.from_pretrained(expand(recipe.start_from)).encoder
     if not recipe.encoder_from:

@@ -69,6 +69,27 @@ def test_dropped_captions_leave_at_least_one_and_the_share_asked_for():
     assert rows == [[0, 1, 2]] * 9
 
 
+def test_shuffled_steps_hold_single_captions_of_all_images():
+    source = batches(shuffle_captions=True)
+    assert source.steps_per_epoch == batches().steps_per_epoch
+    seen, images = [], 0
+    for step in range(source.steps_per_epoch):
+        captions = source.batch(step).captions
+        assert captions.embeddings.shape[0] == len(captions.image_rows.unique())
+        assert captions.image_rows.tolist() == sorted(captions.image_rows.tolist())
+        rows = captions.ids[:, 0][captions.image_rows.diff(prepend=torch.tensor([-1])) > 0]
+        assert len(set(rows.tolist())) == len(rows)  # each image once, its captions together
+        seen += [tuple(ids) for ids in captions.ids.tolist()]
+        images += len(rows)
+    assert len(set(seen)) == len(seen) == 18  # 20 captions over 3 steps, 6 to a step
+    assert images > 9  # more than whole images would be
+
+
+def test_shuffled_captions_and_a_choice_among_an_image_s_contradict_each_other():
+    with pytest.raises(ValueError, match="single captions"):
+        TrainConfig(shuffle_captions=True, captions_per_image=2)
+
+
 def test_padding_is_ignored():
     ids, rows = padded([[[5, 6, 7]], [[8], [9, 9]]])
     assert ids.tolist() == [[5, 6, 7], [8, IGNORED, IGNORED], [9, 9, IGNORED]]

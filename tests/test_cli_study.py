@@ -139,8 +139,8 @@ def test_a_killed_study_goes_on_where_it_was(world, number, tmp_path):
     while time.monotonic() < deadline and running.poll() is None and not _trains(log):
         time.sleep(0.05)
     running.send_signal(number)
-    running.communicate(timeout=PATIENCE_S)
-    assert running.returncode == (0 if number == signal.SIGTERM else -number)
+    _, error = running.communicate(timeout=PATIENCE_S)
+    assert running.returncode == (0 if number == signal.SIGTERM else -number), error.decode()
     assert cli.main([*words, *settings]) == 0
     found = results(tmp_path / "widths")
     assert [row["n"] for row in found["rows"]] == [1, 1]

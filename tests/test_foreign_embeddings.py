@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from prefixcap.config import EncoderConfig
-from prefixcap.embeddings import EmbeddingStore, StoreItem, build_store
+from prefixcap.embeddings import EmbeddingStore, StoreItem
 from prefixcap.encoder import load_encoder
 from prefixcap.errors import InputError
 from prefixcap.foreign_embeddings import import_store
+from prefixcap.store_build import build_store
 from tests.tiny_run import save_tiny_teacher, write_photos
 
 
@@ -50,7 +51,15 @@ def write_clip_retrieval(folder, vectors, names):
     return folder
 
 
-@pytest.mark.parametrize("write", [write_pickle, write_clip_retrieval])
+def write_matrix(folder, vectors, names):
+    """One matrix beside a list of names."""
+    folder.mkdir()
+    np.save(folder / "image_embeddings.npy", vectors)
+    (folder / "image_names.txt").write_text("\n".join(names) + "\n")
+    return folder
+
+
+@pytest.mark.parametrize("write", [write_pickle, write_clip_retrieval, write_matrix])
 def test_store_holds_the_vectors_under_the_recipe_s_ids(world, tmp_path, write):
     encoder, items, vectors = world
     order = [5, 2, 7, 0, 1, 6, 3]  # the fifth photo is missing
@@ -93,5 +102,9 @@ def test_a_source_of_other_images_or_of_another_kind_is_refused(world, tmp_path)
     source = write_pickle(tmp_path / "s.pkl", vectors, [f"{n}.png" for n in range(8)])
     with pytest.raises(InputError, match="names none of the recipe's 8 images"):
         import_store(tmp_path / "store", source, encoder, items)
+    with pytest.raises(InputError, match="floats with a row for each of the 3 names"):
+        import_store(
+            tmp_path / "store", write_matrix(tmp_path / "m", vectors, list("abc")), encoder, items
+        )
     with pytest.raises(InputError, match="has no img_emb"):
         import_store(tmp_path / "store", tmp_path, encoder, items)
