@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from prefixcap.caption_batch import CaptionBatch, check_weights
 from prefixcap.config import LstmConfig, ModelConfig
-from prefixcap.cross_entropy import Targets, chunked_cross_entropy
+from prefixcap.cross_entropy import chunked_cross_entropy
 from prefixcap.encoder import ImageEncoder, build_encoder
 from prefixcap.errors import InputError
 from prefixcap.lstm_networks import OrderedCaptions, build_network
@@ -87,7 +87,7 @@ class LstmCaptioner(nn.Module):
             told,
             output.weight,
             output.bias,
-            Targets(captions.targets, captions.weights, label_smoothing),
+            captions.predicted(label_smoothing),
             dtype=torch.get_autocast_dtype(device) if autocast else output.weight.dtype,
         )
         if attended is not None and self._settings.doubly_stochastic:

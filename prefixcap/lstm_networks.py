@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from prefixcap.config import LstmConfig
+from prefixcap.cross_entropy import Targets
 from prefixcap.tokenizer import IGNORED
 
 
@@ -49,14 +50,14 @@ class OrderedCaptions:
         targets: (N,) int64, what follows each of them.
         counts: (T,) int64 on the CPU, captions that are still going at each step.
         image_rows: (M,) int64, the image of each caption.
-        weights: (N,) float32 of the targets; None: all 1.
+        weights: (N,) float32 of the targets.
     """
 
     inputs: Tensor
     targets: Tensor
     counts: Tensor
     image_rows: Tensor
-    weights: Tensor | None
+    weights: Tensor
 
     @classmethod
     def of(
@@ -68,22 +69,28 @@ class OrderedCaptions:
             ids: the captions.
             image_rows: (M,) int64, the image of each.
             start_id: the token before the first.
-            weights: (M,) float, one per caption.
+            weights: (M,) float, one per caption; None: all 1.
         """
         lengths = (ids != IGNORED).sum(dim=1)  # (M,)
         order = lengths.argsort(descending=True, stable=True)
         ids, last = ids[order], int(lengths.max())
         going = ids[:, :last].T != IGNORED  # (T, M)
         before = F.pad(ids[:, : last - 1], (1, 0), value=start_id)  # (M, T)
-        if weights is not None:
-            weights = weights.float()[order].expand_as(going)[going]
+        of_captions = (
+            torch.ones(len(ids), device=ids.device) if weights is None else weights.float()
+        )
         return cls(
             inputs=before.T[going],
             targets=ids[:, :last].T[going],
             counts=going.sum(dim=1).cpu(),
             image_rows=image_rows[order],
-            weights=weights,
+            weights=of_captions[order].expand_as(going)[going],
         )
+
+    def predicted(self, smoothing: float) -> Targets:
+        """What the N outputs should predict."""
+        rows = torch.arange(len(self.targets), device=self.targets.device)
+        return Targets(self.targets, rows, self.weights, smoothing)
 
 
 class ShowTell(nn.Module):
