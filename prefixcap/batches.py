@@ -27,6 +27,7 @@ from prefixcap.views import PhotoArray, View, draw_view, inside, stored_id, stor
 
 BatchT = TypeVar("BatchT", covariant=True)
 ALL = slice(None)
+WHOLE = ViewConfig()  # whole photos only
 
 
 class BatchSource(Protocol[BatchT]):
@@ -130,14 +131,14 @@ class PixelSource:
 
 
 class StoreSource:
-    """Stored embeddings of the records, whole photos and `crops` of each; one of them at a time."""
+    """Stored embeddings of the records, whole photos and stored crops; one of them at a time."""
 
     def __init__(
-        self, store: EmbeddingStore, records: Sequence[CaptionRecord], crops: int = 0
+        self, store: EmbeddingStore, records: Sequence[CaptionRecord], views: ViewConfig = WHOLE
     ) -> None:
         self.store = store
         ids = [record.image_id for record in records]
-        self.view_rows = stored_rows(store, ids, crops)  # (M, 1 + crops)
+        self.view_rows = stored_rows(store, ids, views)  # (M, 1 + views.stored)
         self.rows = self.view_rows[:, 0]
 
     def images(
@@ -152,25 +153,40 @@ class StoreSource:
         return None, torch.from_numpy(self.store.rows(rows[mine])).float()
 
 
-def stored_rows(store: EmbeddingStore, ids: Sequence[str], crops: int) -> np.ndarray:
-    """Rows (M, 1 + crops) int64 of the images and their crops; -1 where an image is not stored.
+def stored_rows(store: EmbeddingStore, ids: Sequence[str], views: ViewConfig) -> np.ndarray:
+    """Rows (M, 1 + views.stored) int64 of images and their crops; -1 where one is not stored.
 
     Raises:
-        InputError: an image is stored, but not all of its crops.
+        InputError: an image is stored, but not all of its crops, or others.
     """
-    rows = np.array(
-        [
-            [store.row_of.get(stored_id(image_id, number), -1) for number in range(1 + crops)]
-            for image_id in ids
-        ]
-    ).reshape(len(ids), 1 + crops)
+    numbers = range(1 + views.stored)
+    found = [store.rows_of([stored_id(image_id, number) for image_id in ids]) for number in numbers]
+    rows = np.stack(found, axis=1)  # (M, 1 + views.stored)
     cut_off = np.flatnonzero((rows[:, 0] >= 0) & (rows < 0).any(1))
     if len(cut_off):
         raise InputError(
-            f"{store.folder}: {ids[cut_off[0]]} is stored with fewer than views.stored = {crops} "
-            f"crops; build the store for this recipe in another folder: prefixcap embed RECIPE"
+            f"{store.folder}: {ids[cut_off[0]]} is stored with fewer than views.stored = "
+            f"{views.stored} crops; build the store for this recipe in another folder: prefixcap "
+            "embed RECIPE --set store=FOLDER"
         )
+    if views.stored:
+        _check_boxes(store, [ids[row] for row in np.flatnonzero(rows[:, 0] >= 0)], views)
     return rows
+
+
+def _check_boxes(store: EmbeddingStore, ids: Sequence[str], views: ViewConfig) -> None:
+    """Raise where a stored crop is not the one that the settings mean."""
+    boxes = store.boxes()
+    for image_id in ids:
+        for number in range(1, 1 + views.stored):
+            box = boxes.get(stored_id(image_id, number))
+            if box is None or tuple(box) != stored_view(views, image_id, number).box:
+                raise InputError(
+                    f"{store.folder}: its crops of {image_id} were cut by other settings than "
+                    f"views.min_area = {views.min_area} and views.max_aspect = {views.max_aspect}; "
+                    "put those back, or build another store: prefixcap embed RECIPE --set "
+                    "store=FOLDER"
+                )
 
 
 class BlankSource:
@@ -205,14 +221,11 @@ class DistillBatches:
             self.looks = source.views.model_copy(
                 update={"min_area": source.views.within, "max_aspect": 1.0}
             )
-        usable = [
-            row
-            for row, r in enumerate(records)
-            if source.photos.readable[row] and r.image_id in store.row_of
-        ]
-        self.rows = np.array(usable)
+        is_stored = store.rows_of([record.image_id for record in records]) >= 0
+        usable = np.flatnonzero(source.photos.readable & is_stored)
+        self.rows = usable
         self.ids = [records[row].image_id for row in usable]
-        self.store_rows = stored_rows(store, self.ids, source.views.stored)
+        self.store_rows = stored_rows(store, self.ids, source.views)
         self.vocabulary = frequent_words((c for r in records for c in r.captions), words)
         self.words = word_targets([records[row].captions for row in usable], self.vocabulary, words)
         self.captioned = np.array([bool(records[row].captions) for row in usable])

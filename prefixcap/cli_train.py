@@ -26,17 +26,26 @@ def embed(
         Path | None,
         typer.Option("--from", help="Take over clip-retrieval's folder or an original pickle."),
     ] = None,
+    processes: Annotated[
+        int, typer.Option(min=1, max=256, help="That encode together and share the threads.")
+    ] = 1,
+    device: Annotated[
+        str | None, typer.Option(help="Such as cpu or cuda. Default: the recipe's train.device.")
+    ] = None,
 ) -> None:
     """Encode the photos of a recipe once, into its embedding store.
 
-    The exit code is 1 where a photo could not be read.
+    Stopped, the same command goes on. The exit code is 1 where a photo could not be read.
     """
     from prefixcap.recipe import load_recipe
-    from prefixcap.stages import embed_recipe
 
     loaded = load_recipe(recipe, settings)
+    from prefixcap.captioner import usable_device
+    from prefixcap.stages import Encoding, embed_recipe
+
+    encoding = Encoding(processes, usable_device(device or loaded.train.device or None))
     with Watcher() as watcher:
-        skipped = embed_recipe(loaded, _watch(watcher), source)
+        skipped = embed_recipe(loaded, _watch(watcher), source, encoding)
     for photo in skipped:
         typer.echo(f"skipped {photo.key}: {photo.reason}", err=True)
     typer.echo(f"{loaded.store}: whole, {len(skipped)} photos skipped")
@@ -57,8 +66,7 @@ def train(
 
     loaded = load_recipe(recipe, settings)
     from prefixcap.caption_stage import caption_recipe
-    from prefixcap.captioner import usable_device
-    from prefixcap.processes import joined
+    from prefixcap.processes import joined, usable_device
     from prefixcap.run_folder import RunFolder
     from prefixcap.stages import Watch, distill_recipe
     from prefixcap.train import Interrupted
@@ -90,7 +98,7 @@ def _watch(watcher: Watcher) -> "Watch":
         watcher.show("steps", progress.step, progress.steps, _note(progress))
 
     return Watch(
-        photos=lambda done, total: watcher.show("photos", done, total),
+        photos=lambda done, total, by: watcher.show("photos", done, total, by, rate=True),
         trained_parameters=lambda count: typer.echo(f"{count:,} trainable parameters", err=True),
         step=on_step,
     )

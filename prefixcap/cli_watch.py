@@ -27,19 +27,23 @@ class Watcher:
         if self._bar is not None:
             self._bar.stop()
 
-    def show(self, what: str, done: int, total: int, note: str = "") -> None:
-        """`done` of `total` things called `what`, with a word on how it goes."""
+    def show(self, what: str, done: int, total: int, note: str = "", *, rate: bool = False) -> None:
+        """`done` of `total` things called `what`, how many a second if asked, and a note."""
+        began, first = self._began.setdefault(what, (time.monotonic(), done))
+        if rate and done > first:
+            speed = (done - first) / max(time.monotonic() - began, 1e-9)
+            note = ", ".join(filter(None, [f"{speed:,.1f} {what}/s", note]))
         if self._bar is None:
             self._show_line(what, done, total, note)
             return
         if what not in self._tasks:
-            self._tasks[what] = self._bar.add_task(what, total=total, note=note)
+            self._tasks[what] = self._bar.add_task(what, total=total, completed=done, note=note)
         self._bar.update(self._tasks[what], completed=done, total=total, note=note)
 
     def _show_line(self, what: str, done: int, total: int, note: str) -> None:
         """A plain line where the last one is long ago, or this is the end."""
         now = time.monotonic()
-        began, first = self._began.setdefault(what, (now, done))
+        began, first = self._began[what]
         if done < total and now - self._shown < LINE_INTERVAL_S:
             return
         self._shown = now

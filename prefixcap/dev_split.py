@@ -120,7 +120,10 @@ def stored_records(
     records: Sequence[CaptionRecord], store: EmbeddingStore | None
 ) -> list[CaptionRecord]:
     """Records whose image is in the store; none without a store."""
-    return [record for record in records if store and record.image_id in store.row_of]
+    if store is None:
+        return []
+    rows = store.rows_of([record.image_id for record in records])
+    return [record for record, row in zip(records, rows, strict=True) if row >= 0]
 
 
 def stored_captions(

@@ -53,6 +53,15 @@ def test_what_is_left_counts_from_where_the_run_went_on(clock, capsys):
     assert capsys.readouterr().err == "steps: 510 of 1000, 1 h 22 min left  loss 2.5\n"
 
 
+def test_the_rate_is_that_since_the_run_went_on(clock, capsys):
+    watcher = Watcher()
+    watcher.show("photos", 2048, 4096, rate=True)
+    clock.now += 64
+    watcher.show("photos", 2304, 4096, "2 of 2 processes", rate=True)
+    expected = "photos: 2304 of 4096, 7 min left  4.0 photos/s, 2 of 2 processes\n"
+    assert capsys.readouterr().err == expected
+
+
 def test_two_kinds_are_told_apart(clock, capsys):
     watcher = Watcher()
     watcher.show("photos", 5, 5)

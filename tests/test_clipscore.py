@@ -11,9 +11,10 @@ from transformers import AutoTokenizer, CLIPModel
 
 from prefixcap.clipscore import clip_scores, load_clip
 from prefixcap.datasets.records import CaptionRecord
-from prefixcap.embeddings import EmbeddingStore, StoreItem, build_store
+from prefixcap.embeddings import EmbeddingStore, StoreItem
 from prefixcap.encoder import load_encoder, resolve_encoder
 from prefixcap.errors import InputError
+from prefixcap.store_build import build_store
 from tests.tiny_captioner import write_photos
 from tests.tiny_clip import CONTEXT, save_whole_clip, save_whole_siglip
 from tests.tiny_encoders import clip_processor

@@ -8,12 +8,13 @@ import pytest
 import torch
 from PIL import Image
 
-from prefixcap import embeddings
+from prefixcap import embeddings, store_build
 from prefixcap.config import EncoderConfig, PreprocessConfig, ResNetConfig
-from prefixcap.embeddings import EmbeddingStore, StoreItem, build_store
+from prefixcap.embeddings import EmbeddingStore, StoreItem
 from prefixcap.encoder import ImageEncoder, build_encoder
 from prefixcap.errors import InputError
 from prefixcap.images import open_rgb
+from prefixcap.store_build import build_store
 
 
 @pytest.fixture(autouse=True)
@@ -108,7 +109,7 @@ def test_a_folder_that_is_no_store_is_refused(tmp_path):
 
 def test_each_photo_is_opened_once(tmp_path, items, monkeypatch):
     opened = []
-    monkeypatch.setattr(embeddings, "open_rgb", lambda path: opened.append(path) or open_rgb(path))
+    monkeypatch.setattr(store_build, "open_rgb", lambda path: opened.append(path) or open_rgb(path))
     build_store(tmp_path / "store", make_encoder(), items, batch_size=2)
     assert sorted(opened) == sorted(item.path for item in items)
 
@@ -129,7 +130,7 @@ def test_photos_are_decoded_while_the_encoder_works(tmp_path, items, monkeypatch
         seen.append(everything_opened.wait(timeout=20))
         return forward(batch)
 
-    monkeypatch.setattr(embeddings, "open_rgb", opens)
+    monkeypatch.setattr(store_build, "open_rgb", opens)
     monkeypatch.setattr(encoder, "forward", waits)
     build_store(tmp_path / "store", encoder, items[:4], batch_size=1)
     assert seen[0]  # the first of four batches was still being encoded
@@ -185,3 +186,43 @@ def test_a_vector_that_is_not_finite_is_refused(tmp_path, items, monkeypatch):
     monkeypatch.setattr(encoder, "forward", lambda batch: forward(batch) * 1e9)
     with pytest.raises(InputError, match="vector of image 0 is not finite"):
         build_store(tmp_path / "store", encoder, items)
+
+
+def test_a_row_that_is_not_finite_names_its_image(tmp_path, items):
+    encoder, folder = make_encoder(), tmp_path / "store"
+    build_store(folder, encoder, items)
+    shard = np.load(folder / "embeddings-00001.npy", mmap_mode="r+")
+    sound = shard[2].copy()
+    for broken in (np.nan, -np.inf):
+        shard[2, 1, 0] = broken
+        shard.flush()
+        with pytest.raises(InputError, match="vector of image 6 is not finite") as error:
+            EmbeddingStore(folder).rows([0, 5, 4])
+        assert "\n" not in str(error.value)
+        EmbeddingStore(folder).rows([0, 4])
+    (folder / "ids-00001.json").unlink()  # as the message says
+    build_store(folder, encoder, items)
+    np.testing.assert_allclose(EmbeddingStore(folder).rows([5])[0], sound, atol=5e-3)
+
+
+def test_rows_are_found_by_id_without_a_dict(tmp_path, items):
+    build_store(tmp_path / "store", make_encoder(), items)
+    store = EmbeddingStore(tmp_path / "store")
+    ids = ["image 9", "image 3", "image 0", "other", "image 9"]
+    assert store.rows_of(ids).tolist() == [8, -1, 0, -1, 8]
+    assert store.rows_of([]).tolist() == []
+    assert "row_of" not in vars(store)
+
+
+def test_an_empty_store_has_no_rows(tmp_path, items):
+    build_store(tmp_path / "store", make_encoder(), [items[3]])
+    store = EmbeddingStore(tmp_path / "store")
+    assert len(store) == 0
+    assert store.rows_of(["image 3", "other"]).tolist() == [-1, -1]
+
+
+def test_a_damaged_plan_is_one_line(tmp_path, items):
+    build_store(tmp_path / "store", make_encoder(), items)
+    (tmp_path / "store" / "plan.json").write_text("{")
+    with pytest.raises(InputError, match=r"plan\.json: is damaged"):
+        build_store(tmp_path / "store", make_encoder(), items)

@@ -59,7 +59,7 @@ def test_the_student_looks_into_what_the_teacher_saw(recipe):
 
 def test_a_captioner_draws_a_stored_view_at_every_step(recipe):
     records, store = read_sources(recipe.data), EmbeddingStore(expand(recipe.store))
-    source = StoreSource(store, records, crops=2)
+    source = StoreSource(store, records, recipe.views)
     generator = np.random.default_rng(0)
     drawn = torch.stack([source.images(np.array([4]), generator)[1][0] for _ in range(20)])
     wanted = [store.row_of[stored_id(records[4].image_id, number)] for number in range(3)]
@@ -70,8 +70,23 @@ def test_a_captioner_draws_a_stored_view_at_every_step(recipe):
 
 def test_a_store_without_the_crops_is_refused(recipe):
     records, store = read_sources(recipe.data), EmbeddingStore(expand(recipe.store))
+    more = recipe.views.model_copy(update={"stored": 3})
     with pytest.raises(InputError, match=r"fewer than views\.stored = 3"):
-        StoreSource(store, records, crops=3)
+        StoreSource(store, records, more)
+
+
+def test_crops_that_were_cut_by_other_settings_are_refused(recipe):
+    records, store = read_sources(recipe.data), EmbeddingStore(expand(recipe.store))
+    wider = recipe.views.model_copy(update={"min_area": 0.4})
+    with pytest.raises(InputError, match=r"other settings than views\.min_area = 0\.4"):
+        StoreSource(store, records, wider)
+    with pytest.raises(InputError, match="was begun for other crops"):
+        embed_recipe(recipe.model_copy(update={"views": wider}), Watch())
+
+
+def test_vectors_of_whole_photos_are_not_taken_over_as_crops(recipe, tmp_path):
+    with pytest.raises(InputError, match=r"set views\.stored = 0"):
+        embed_recipe(recipe, Watch(), tmp_path)
 
 
 def test_a_crop_is_encoded_as_its_cut_photo(recipe):
