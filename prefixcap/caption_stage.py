@@ -27,6 +27,7 @@ from prefixcap.dev_split import DevSplit
 from prefixcap.embeddings import EmbeddingStore
 from prefixcap.encoder import ImageEncoder, StatedEncoder, build_encoder, load_encoder
 from prefixcap.errors import InputError
+from prefixcap.lora import load_plain
 from prefixcap.model import ClipCap
 from prefixcap.recipe import Recipe, TrainConfig, expand
 from prefixcap.run_folder import RunFolder
@@ -57,7 +58,7 @@ class CaptionTask(nn.Module):
             self.model.encoder.eval()  # batch-norm statistics stay those of the distillation
             with torch.set_grad_enabled(self.trains_encoder):
                 embeddings = self.model.encoder(batch.pixels)
-        if self.config.noise:
+        if self.config.noise and self.training:
             embeddings = embeddings + self.config.noise * torch.randn_like(embeddings)
         captions = replace(batch.captions, embeddings=embeddings)
         loss, count = self.model.loss(captions, label_smoothing=self.config.label_smoothing)
@@ -167,6 +168,13 @@ def _earlier_model(recipe: Recipe) -> CaptionModel | None:
             f"recipe {recipe.name}: {folder} holds a {type(earlier).__name__}, which this recipe "
             "does not train; name another model, or change its [lstm]"
         )
+    lm = recipe.language_model
+    if not folder and recipe.lstm is None and lm.frozen and not lm.name:
+        raise InputError(
+            f"recipe {recipe.name}: its language model would stay random; name one in "
+            "language_model.name, take one over with language_model_from or start_from, or train "
+            "it: language_model.frozen = false"
+        )
     if recipe.lstm and recipe.language_model_from:
         raise InputError(
             f"recipe {recipe.name}: an LSTM has no language model apart from it; give the earlier "
@@ -184,7 +192,7 @@ def _take_over(model: CaptionModel, earlier: CaptionModel, *, mapper: bool) -> N
     parts = list(zip(model.caption_parts, earlier.caption_parts, strict=True))
     try:
         for part, earlier_part in parts if mapper else parts[-1:]:
-            part.load_state_dict(earlier_part.state_dict())
+            load_plain(part, earlier_part.state_dict())
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
         raise InputError(f"the model to start from has other sizes ({reason})") from error
@@ -252,7 +260,7 @@ def _image_source(
     if recipe.store:
         store = EmbeddingStore(expand(recipe.store))
         store.check_encoder(encoder)
-        source = StoreSource(store, records, recipe.views.stored)
+        source = StoreSource(store, records, recipe.views)
         return source, source.rows >= 0
     photos = load_photos(records, recipe, run, watch)
     return PixelSource(photos, recipe.views, encoder.config.preprocess), photos.readable

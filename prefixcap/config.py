@@ -105,6 +105,8 @@ class LanguageModelConfig(Settings):
     """Which causal language model: a hub name or folder (`name`), or sizes for a fresh GPT-2.
 
     `frozen` keeps its weights; a frozen one is saved by name and revision unless `stored`.
+    `lora_rank` above 0 trains adapters of this rank beside them (Hu et al. 2021), at the layers
+    `lora_targets` or else those that peft takes for the model; saved with them added in, and plain.
     """
 
     name: str = ""
@@ -117,6 +119,26 @@ class LanguageModelConfig(Settings):
     positions: int = Field(128, ge=8)
     vocabulary: int = Field(4000, ge=2)
     dropout: float = Field(0.0, ge=0, lt=1)
+    lora_rank: int = Field(0, ge=0)  # 0: off
+    lora_alpha: float = Field(16.0, gt=0)  # adapters are scaled by lora_alpha / lora_rank
+    lora_dropout: float = Field(0.0, ge=0, lt=1)
+    lora_targets: tuple[str, ...] = ()
+
+    @property
+    def keeps_weights(self) -> bool:
+        """Whether training leaves it as it was."""
+        return self.frozen and not self.lora_rank
+
+    @model_validator(mode="after")
+    def _is_tuned_in_one_way(self) -> Self:
+        if self.lora_rank and not self.frozen:
+            raise ValueError(
+                "lora_rank trains adapters beside frozen weights, frozen = false the weights "
+                "themselves; leave one of them out"
+            )
+        if not self.lora_rank and (self.lora_targets or self.lora_dropout):
+            raise ValueError("lora_targets and lora_dropout are for adapters; set lora_rank too")
+        return self
 
 
 class LstmConfig(Settings):

@@ -29,15 +29,15 @@ class LayerWeights:
     def of(cls, block: GPT2Block, activation: str) -> "LayerWeights":
         """The weights of a transformers block; its Conv1D layers store (in, out)."""
         attention, mlp = block.attn, block.mlp
-        up = fast_linear(mlp.c_fc.weight.t(), mlp.c_fc.bias, gelu=activation in TANH_GELU)
+        up = fast_linear(_weight(mlp.c_fc).t(), mlp.c_fc.bias, gelu=activation in TANH_GELU)
         return cls(
             norm_1=block.ln_1,
-            qkv=fast_linear(attention.c_attn.weight.t(), attention.c_attn.bias),
+            qkv=fast_linear(_weight(attention.c_attn).t(), attention.c_attn.bias),
             scale=attention.scaling,
-            out=fast_linear(attention.c_proj.weight.t(), attention.c_proj.bias),
+            out=fast_linear(_weight(attention.c_proj).t(), attention.c_proj.bias),
             norm_2=block.ln_2,
             up=up if activation in TANH_GELU else lambda x: mlp.act(up(x)),
-            down=fast_linear(mlp.c_proj.weight.t(), mlp.c_proj.bias),
+            down=fast_linear(_weight(mlp.c_proj).t(), mlp.c_proj.bias),
         )
 
 
@@ -80,3 +80,10 @@ class GPT2Weights:
     def are_those_of(self, lm: GPT2LMHeadModel) -> bool:
         """False once the language model was trained on, loaded anew, moved or converted."""
         return self._seen == parameter_versions(lm)
+
+
+def _weight(layer: nn.Module) -> Tensor:
+    """Weight (in, out) of a layer, with its LoRA adapter added where it has one."""
+    if not hasattr(layer, "get_delta_weight"):
+        return layer.weight
+    return layer.weight + layer.get_delta_weight("default")

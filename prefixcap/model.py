@@ -14,6 +14,7 @@ from prefixcap.config import ModelConfig
 from prefixcap.encoder import ImageEncoder, build_encoder
 from prefixcap.errors import InputError
 from prefixcap.language_model import PrefixDecoder, State
+from prefixcap.lora import add_adapters, merged
 from prefixcap.mapper import Mapper, build_mapper
 from prefixcap.model_card import model_card
 from prefixcap.model_files import (
@@ -65,10 +66,13 @@ class ClipCap(nn.Module):
         """Model to be trained: a random mapper and the language model that `config` says.
 
         Raises:
-            InputError: sizes that do not fit each other, or a language model that cannot be loaded.
+            InputError: sizes that do not fit each other, or a language model that cannot be loaded
+                or adapted.
         """
         lm_config = pinned(config.language_model)
         lm = load_causal_lm(lm_config) if lm_config.name else fresh_gpt2(lm_config)
+        if lm_config.lora_rank:
+            add_adapters(lm, lm_config)
         config = config.model_copy(update={"language_model": lm_config})
         return cls(config, _mapper(config, lm), lm, tokenizer)
 
@@ -217,7 +221,7 @@ class ClipCap(nn.Module):
     def _config_to_save(self, store_lm: bool | None) -> ModelConfig:
         """Settings that say what is stored, and how photos are preprocessed."""
         lm_config = self.config.language_model
-        needed = not lm_config.name or not lm_config.frozen
+        needed = not lm_config.name or not lm_config.keeps_weights
         stored = (lm_config.stored or needed) if store_lm is None else store_lm
         if needed and not stored:
             raise InputError(
@@ -234,7 +238,7 @@ class ClipCap(nn.Module):
         """What is stored with a model of these settings."""
         parts: dict[str, nn.Module] = {"mapper": self.mapper}
         if config.language_model.stored:
-            parts["lm"] = self.lm
+            parts["lm"] = merged(self.lm)
         if config.encoder.stored:
             if self.encoder is None:
                 raise InputError(

@@ -79,6 +79,8 @@ def _language_model(lm: LanguageModelConfig) -> str:
     sizes = f"GPT-2 architecture, {lm.layers} layers of {lm.width}"
     revision = f" at revision {lm.revision}" if lm.revision else ""
     origin = f"`{lm.name}`{revision}" if lm.name else sizes
+    if lm.lora_rank:
+        return f"{origin}, trained by adapters of rank {lm.lora_rank} (LoRA), which are added in"
     return f"{origin}, {'frozen' if lm.frozen else 'trained'}"
 
 
