@@ -24,15 +24,17 @@ from decoding_baselines import beam_without_cache, generate, greedy_without_cach
 from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from prefixcap.config import DecodeOptions
+from prefixcap.config import DecodeOptions, EncoderConfig, LstmConfig, ModelConfig
 from prefixcap.decoding import decode
 from prefixcap.language_model import PrefixDecoder
+from prefixcap.lstm import LstmCaptioner
+from prefixcap.word_vocabulary import count_words
 
 PREFIX = 10
 TOKENS = 12
 WIDTH = 5
 COMPARED = 20  # images whose five beams are compared with the original's
-SECTIONS = ("speed", "same", "memory", "length", "width")
+SECTIONS = ("speed", "same", "memory", "length", "width", "lstm")
 
 
 @dataclass(frozen=True)
@@ -44,16 +46,18 @@ class Sizes:
     memory_batches: tuple[int, ...]
     lengths: tuple[int, ...]
     widths: tuple[int, ...]
+    words: int  # in the LSTMs' vocabulary
 
 
 NO_ENDS = {"bos_token_id": None, "eos_token_id": None}
-REAL = Sizes(64, GPT2Config(**NO_ENDS), (64, 256), (6, 12, 24, 48), (1, 2, 5, 10, 20))
+REAL = Sizes(64, GPT2Config(**NO_ENDS), (64, 256), (6, 12, 24, 48), (1, 2, 5, 10, 20), 4000)
 QUICK = Sizes(
     4,
     GPT2Config(n_layer=2, n_head=4, n_embd=64, vocab_size=1000, **NO_ENDS),
     (4,),
     (2, 4),
     (1, 2),
+    50,
 )
 
 
@@ -237,6 +241,44 @@ def width(bench: Bench) -> None:
     print_cost("beam width", bench.interleaved(variants))
 
 
+def lstm(bench: Bench) -> None:
+    """Print captions per second of the LSTM captioners, in batches and one image at a time."""
+    for title, attention in (("Show and Tell", False), ("Show, Attend and Tell", True)):
+        models = {dtype: lstm_captioner(bench, attention) for dtype in ("fp32", "bf16")}
+        models["bf16"].to(torch.bfloat16)
+        shape = (bench.sizes.batch, 49, 768) if attention else (bench.sizes.batch, 512)
+        batch = torch.randn(shape).to(bench.device)
+        for width in (1, WIDTH):
+            options = DecodeOptions(beam_size=width, max_tokens=TOKENS)
+            variants = {
+                f"batch {len(images)}, {dtype}": (
+                    len(images),
+                    lambda images=images, model=models[dtype], options=options: decode(
+                        model, images, options, stop_ids=frozenset()
+                    ),
+                )
+                for images, dtype in ((batch[:1], "fp32"), (batch, "fp32"), (batch, "bf16"))
+            }
+            search = f"beam {width}" if width > 1 else "greedy"
+            print_cost(f"LSTM, {title}, {search}", bench.interleaved(variants))
+
+
+def lstm_captioner(bench: Bench, attention: bool) -> LstmCaptioner:
+    """Two layers of 512 on CLIP ViT-B/32's vector, or one layer with attention on its grid."""
+    config = ModelConfig(
+        encoder=EncoderConfig(
+            kind="clip",
+            name="openai/clip-vit-base-patch32",
+            output="patches" if attention else "pooled",
+        ),
+        embedding_dim=768 if attention else 512,
+        embedding_tokens=49 if attention else None,
+        lstm=LstmConfig(attention=attention, layers=1 if attention else 2),
+    )
+    words = count_words((f"w{number}" for number in range(bench.sizes.words)), 1)
+    return LstmCaptioner(config, words).eval().to(bench.device)
+
+
 def print_cost(title: str, seconds: dict[str, list[float]]) -> None:
     """Print one table: milliseconds per caption, and how many times the first variant's."""
     first = next(iter(seconds.values()))
@@ -275,7 +317,7 @@ def main() -> None:
         return
     print(machine(arguments.device), end="\n\n")
     bench = Bench(arguments)
-    sections = {"speed": speed, "same": same, "memory": memory, "length": length, "width": width}
+    sections = dict(zip(SECTIONS, (speed, same, memory, length, width, lstm), strict=True))
     for name in arguments.only:
         sections[name](bench)
 

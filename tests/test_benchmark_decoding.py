@@ -14,5 +14,12 @@ def test_every_section_runs_at_a_tiny_size_and_beams_are_the_original_s():
     )
     assert done.returncode == 0, done.stderr
     assert "fp32: all 5 beams as the original's for 20 of 20 images" in done.stdout
-    for table in ("| greedy |", "| beam 5 |", "peak memory", "caption length", "beam width"):
+    for table in (
+        "| greedy |",
+        "| beam 5 |",
+        "peak memory",
+        "caption length",
+        "beam width",
+        "LSTM",
+    ):
         assert table in done.stdout

@@ -16,6 +16,17 @@ class Parts(nn.Module):
         self.model = nn.ModuleDict({"mapper": nn.Linear(2, 2), "lm": nn.Linear(2, 2)})
 
 
+def test_a_step_counts_the_versions_of_its_weights_up():
+    """Else captions between two steps would be written with the weights before them."""
+    task = Parts()
+    optimizer = build_optimizer(task, TrainConfig())
+    before = [parameter._version for parameter in task.parameters()]
+    sum(parameter.sum() for parameter in task.parameters()).backward()
+    optimizer.step()
+    after = [parameter._version for parameter in task.parameters()]
+    assert all(new > old for new, old in zip(after, before, strict=True))
+
+
 def test_warm_up_starts_at_zero_and_decays_to_zero():
     config = TrainConfig(warmup_steps=10, decay="linear")
     assert rate_factor(0, 32, config) == 0
@@ -40,6 +51,11 @@ def test_linear_schedule_equals_transformers():
 def test_cosine_is_half_way_in_the_middle():
     config = TrainConfig(warmup_steps=0, decay="cosine")
     assert rate_factor(50, 100, config) == pytest.approx(0.5)
+
+
+def test_without_decay_the_rate_stays_after_the_warm_up():
+    config = TrainConfig(warmup_steps=4, decay="none")
+    assert [rate_factor(step, 100, config) for step in (2, 4, 99)] == [0.5, 1.0, 1.0]
 
 
 def test_the_language_model_has_its_own_rate_and_biases_do_not_decay():
