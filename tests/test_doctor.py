@@ -9,6 +9,7 @@ import pytest
 
 from prefixcap import cli, cli_doctor, doctor
 from prefixcap.doctor import Finding
+from prefixcap.metrics import spice
 
 METADATA = """Metadata-Version: 2.4
 Name: prefixcap
@@ -119,6 +120,27 @@ def test_a_machine_without_java_gets_the_extra_named(monkeypatch, tmp_path):
     monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: None)
     finding = doctor.java_finding()
     assert (finding.state, finding.mend) == ("note", 'pip install "prefixcap[eval]"')
+
+
+def test_spice_s_missing_jars_are_named_with_where_to_get_them(monkeypatch, tmp_path):
+    java = tmp_path / "java"
+    java.write_text("#!/bin/sh\necho 'openjdk version \"1.8.0\"' >&2\n")
+    java.chmod(0o755)
+    package = tmp_path / "pycocoevalcap" / "spice"
+    package.mkdir(parents=True)
+    (package / "spice-1.0.jar").write_bytes(b"")
+    monkeypatch.setattr(spice, "find_in_pycocoevalcap", lambda name, _: package / "spice-1.0.jar")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    monkeypatch.delenv(spice.CORENLP_VARIABLE, raising=False)
+    finding = doctor.spice_finding()
+    assert finding.state == "note"
+    assert "edu.stanford.nlp:stanford-corenlp:3.6.0" in finding.mend
+    monkeypatch.setenv(spice.CORENLP_VARIABLE, str(tmp_path))
+    assert spice.CORENLP_JARS[1] in doctor.spice_finding().mend
+    for name in spice.CORENLP_JARS:
+        (tmp_path / name).write_bytes(b"")
+    assert doctor.spice_finding().found == f"CoreNLP in {tmp_path}, Java 8"
 
 
 def test_little_disk_is_noted(monkeypatch, tmp_path):

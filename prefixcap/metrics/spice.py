@@ -105,8 +105,8 @@ def how_to_get() -> str:
     """Where the missing jars are published, and what to set."""
     return (
         "Put stanford-corenlp-3.6.0.jar and stanford-corenlp-3.6.0-models.jar (Maven: "
-        "edu.stanford.nlp:stanford-corenlp:3.6.0, and the same with classifier models; GPL) "
-        f"into one folder and name it in {CORENLP_VARIABLE}"
+        "edu.stanford.nlp:stanford-corenlp:3.6.0, and the same with classifier models; GPL, "
+        f"hundreds of MB) into one folder and name it in {CORENLP_VARIABLE}"
     )
 
 
