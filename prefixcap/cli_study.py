@@ -4,7 +4,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +15,7 @@ from prefixcap.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from prefixcap.study import Event
+    from prefixcap.study_plan import Study
 
 
 def study(
@@ -35,28 +36,42 @@ def study(
     Writes study.json, table.md, table.csv and figure.svg, .pdf and .png to RUNS/NAME. The exit code
     is 1 where a run failed or was left out.
     """
-    from prefixcap.study import Controls, Stopping, default_jobs, run_study, write_results
-    from prefixcap.study_plan import load_study, planned_runs
+    from prefixcap.study import write_results
+    from prefixcap.study_plan import load_study
     from prefixcap.study_results import study_results
 
     plan = load_study(file, settings)
     folder = runs / plan.name
-    recipes = [run.load(file) for run in planned_runs(plan)]
     if only_table:
         results = study_results(plan, folder, {})
+        folder.mkdir(parents=True, exist_ok=True)
         write_results(folder, results)
     else:
-        with Watcher() as watcher, _noted_signals() as asked_to_stop:
-            controls = Controls(jobs or default_jobs(recipes), _teller(watcher), asked_to_stop)
-            try:
-                results = run_study(plan, file, folder, controls)
-            except Stopping:
-                saved = f"{folder}: saved; the same command continues"
-                if asked_to_stop() == signal.SIGINT:
-                    raise Stopped(saved) from None
-                typer.echo(saved, err=True)
-                return  # SIGTERM is how schedulers end a job that will go on: not a failure
-    _show(folder, results)
+        results = _run(plan, file, folder, jobs)
+    if results is not None:
+        _show(folder, results)
+
+
+def _run(plan: "Study", file: Path, folder: Path, jobs: int | None) -> dict[str, Any] | None:
+    """Results of the study's runs; None where it was stopped by SIGTERM.
+
+    Raises:
+        Stopped: it was stopped by Ctrl-C.
+    """
+    from prefixcap.study import Controls, Stopping, default_jobs, run_study
+    from prefixcap.study_plan import planned_runs
+
+    recipes = [run.load(file) for run in planned_runs(plan)]
+    with Watcher() as watcher, _noted_signals() as asked_to_stop:
+        controls = Controls(jobs or default_jobs(recipes), _teller(watcher), asked_to_stop)
+        try:
+            return run_study(plan, file, folder, controls)
+        except Stopping:
+            saved = f"{folder}: saved; the same command continues"
+    if asked_to_stop() == signal.SIGINT:
+        raise Stopped(saved)
+    typer.echo(saved, err=True)  # SIGTERM is how schedulers end a job that will go on: no failure
+    return None
 
 
 def _teller(watcher: Watcher) -> Callable[["Event"], None]:
@@ -84,7 +99,7 @@ def _noted_signals() -> Iterator[Callable[[], int]]:
             signal.signal(number, handler)
 
 
-def _show(folder: Path, results: dict) -> None:
+def _show(folder: Path, results: dict[str, Any]) -> None:
     """Draw the figure, print the tables and what is missing in them."""
     from prefixcap.study_figure import write_figures
     from prefixcap.study_tables import problems, study_tables

@@ -141,6 +141,7 @@ class _Crew:
                 while waiting and len(running) < self.controls.jobs:
                     name, job = waiting.pop(0)
                     running[name] = RunningJob(job)
+                    self._tell(f"{name}: begun, {running[name].what}")
                 for name in [name for name, one in running.items() if one.ended]:
                     ended[name] = self._end(name, running.pop(name))
                 time.sleep(LOOKS_S)

@@ -48,7 +48,6 @@ class FigureSettings(Settings):
     kind: Literal["bars", "lines", "epochs"] = "bars"
     metric: str = "CIDEr"
     x: str = ""  # axis of numbers, for "lines"
-    log: bool = False  # logarithmic x
 
 
 class Study(Settings):

@@ -103,6 +103,11 @@ class RunningJob:
         self.process.start()
         result.close()  # so that the end of the process is the end of the pipe
 
+    @property
+    def what(self) -> str:
+        """What the process does, in a word or two."""
+        return "an embedding store" if self.job.what == "embed" else f"in {self.job.folder}"
+
     def stop(self) -> None:
         """Ask the run to save and end."""
         self.process.terminate()
@@ -174,15 +179,14 @@ def _run(job: Job) -> Outcome:
     from prefixcap.train import Interrupted
 
     run = RunFolder(job.folder, job.recipe)
-    try:
-        with run.locked():
-            if not (job.folder / "model" / "config.json").is_file():
+    with run.locked():
+        if not (job.folder / "model" / "config.json").is_file():
+            try:
                 caption_recipe(job.recipe, run, Watch())
-            for scored in job.splits:
-                if not _has_scores(job.folder, scored):
-                    _score(job, scored)
-    except Interrupted:
-        return Outcome("stopped", "stopped; the same command continues it")
+            except Interrupted:
+                return Outcome("stopped", "stopped; the same command continues it")
+        for scored in [one for one in job.splits if not _has_scores(job.folder, one)]:
+            _score(job, scored)
     return Outcome("done")
 
 

@@ -34,7 +34,7 @@ def content(kind: str = "bars") -> dict[str, Any]:
         "name": "lengths",
         "title": "Lengths",
         "axes": [{"name": "k", "unit": "vectors", "values": [1, 2, 3]}],
-        "figure": {"kind": kind, "metric": "CIDEr", "x": "k", "log": False},
+        "figure": {"kind": kind, "metric": "CIDEr", "x": "k"},
         "split": {"name": "dev", "sources": ["flickr8k"], "images": 8, "references": "abc"},
         "tokenizer": "ptb",
         "metrics": ["CIDEr"],
