@@ -27,7 +27,10 @@ from tests.tiny_encoders import clip_resnet, visual
 from tests.tiny_run import save_tiny_teacher, write_photos
 
 FOLDERS = ("brown", "coco", "conceptual", "figure7")
-PAPER = sorted(p for folder in FOLDERS for p in (REPOSITORY / "recipes" / folder).glob("*.toml"))
+RECIPES = sorted(p for folder in FOLDERS for p in (REPOSITORY / "recipes" / folder).glob("*.toml"))
+SECOND = "-self-critical"  # recipes that go on from a row of a table
+PAPER = [path for path in RECIPES if not path.stem.endswith(SECOND)]
+SELF_CRITICAL = [path for path in RECIPES if path.stem.endswith(SECOND)]
 EMBEDDING_DIMS = {"RN50x4": 640, "openai/clip-vit-base-patch32": 512}
 TABLE_1 = {  # millions of trainable parameters, tables 1 C and 1 D
     "coco/mlp-frozen-rn50x4": 32,
@@ -113,7 +116,7 @@ def test_trainable_parameters_are_those_of_table_1(name, millions):
     assert round(trained_parameters(recipe) / 1e6) == millions
 
 
-@pytest.mark.parametrize("path", PAPER, ids=name_of)
+@pytest.mark.parametrize("path", RECIPES, ids=name_of)
 def test_header_says_row_command_cost_and_scores(path):
     header = path.read_text(encoding="utf-8").split("\nname =")[0]
     for said in ("Command:", "Cost:", "Expected:", "Reached:", f"recipes/{name_of(path)}.toml"):
@@ -125,7 +128,8 @@ def test_header_says_row_command_cost_and_scores(path):
 
 
 def test_names_of_the_recipes_are_all_different():
-    assert len({load_recipe(path).name for path in PAPER}) == len(PAPER) == 18
+    assert len({load_recipe(path).name for path in RECIPES}) == len(RECIPES) == len(PAPER) + 2
+    assert len(PAPER) == 18
 
 
 @pytest.mark.parametrize("path", PAPER, ids=name_of)
@@ -138,6 +142,19 @@ def test_recipe_trains_two_steps_from_its_store(path, world, tmp_path):
     trained = sum(p.numel() for p in model.mapper.parameters())
     trained += 0 if recipe.language_model.frozen else sum(p.numel() for p in model.lm.parameters())
     assert log[0]["trained_parameters"] == trained
+
+
+@pytest.mark.parametrize("path", SELF_CRITICAL, ids=name_of)
+def test_self_critical_recipe_goes_on_from_its_row(path, world, tmp_path):
+    first = path.with_name(path.name.replace(SECOND, ""))
+    ours, theirs = load_recipe(path), load_recipe(first)
+    assert ours.start_from == f"runs/{theirs.name}/best"
+    for part in ("data", "dev", "encoder", "mapper", "language_model", "store"):
+        assert getattr(ours, part) == getattr(theirs, part)
+    run, _ = train(small(first, world), tmp_path)
+    _, log = train(small(path, world, f"start_from={run}/best"), tmp_path)
+    assert [line["step"] for line in log if "reward" in line] == [1, 2]
+    assert [line["step"] for line in log if "score" in line] == [0, 2]
 
 
 def test_dev_captions_from_the_store_are_those_from_photos(world, tmp_path):
