@@ -214,7 +214,10 @@ class SelfCriticalTask(nn.Module):
 
 
 def self_critical_task(
-    recipe: Recipe, config: SelfCriticalConfig, model: CaptionModel, records: Sequence[CaptionRecord]
+    recipe: Recipe,
+    config: SelfCriticalConfig,
+    model: CaptionModel,
+    records: Sequence[CaptionRecord],
 ) -> SelfCriticalTask:
     """The task that a recipe describes; rows of its batches are places in `records`.
 
