@@ -9,7 +9,7 @@ from pathlib import Path
 from prefixcap import atomic
 from prefixcap.errors import MissingExtraError
 from prefixcap.report_content import Report, ReportOptions, collect
-from prefixcap.report_errors import CLASSES
+from prefixcap.report_errors import CLASSES, NO_WORD
 from prefixcap.report_results import FLOOR, MEASURED, PUBLISHED
 from prefixcap.report_tables import Table, comma_separated, latex, markdown
 
@@ -81,6 +81,7 @@ def render(report: Report) -> str:
         report=report,
         photos=report.photos,
         classes=CLASSES,
+        NO_WORD=NO_WORD,
         kinds=(MEASURED, PUBLISHED, FLOOR),
     )
     return page.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -37,15 +37,25 @@ class Chart:
         name: of its files, without an ending.
         caption: what it shows and how to read it.
         svg: for a file, in the colours of a light page.
-        pdf: the same as PDF.
-        png: the same as pixels on white.
+        figure: the drawing itself.
     """
 
     name: str
     caption: str
     svg: str
-    pdf: bytes
-    png: bytes
+    figure: "Figure"
+
+    @property
+    def pdf(self) -> bytes:
+        """The figure as PDF."""
+        with style():
+            return _written(self.figure, "pdf")
+
+    @property
+    def png(self) -> bytes:
+        """The figure as pixels on white."""
+        with style():
+            return _written(self.figure, "png")
 
     @property
     def inline(self) -> str:
@@ -72,8 +82,9 @@ def draw(
         axes = figure.add_subplot()
         paint(axes)
         _place_legend(figure, axes)
-        svg, pdf, png = (_written(figure, kind) for kind in ("svg", "pdf", "png"))
-    return Chart(re.sub(r"[^\w.-]+", "-", name), caption, svg.decode("utf-8"), pdf, png)
+        svg = _written(figure, "svg").decode("utf-8")
+        figure.set_layout_engine("none")  # all is in its place; further files take it from there
+    return Chart(re.sub(r"[^\w.-]+", "-", name), caption, svg, figure)
 
 
 @contextmanager

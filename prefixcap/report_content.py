@@ -18,7 +18,7 @@ from prefixcap.report_figures import (
 )
 from prefixcap.report_gallery import Gallery, build_gallery
 from prefixcap.report_groups import Group, score_groups
-from prefixcap.report_photos import find_records
+from prefixcap.report_photos import RecordFinder
 from prefixcap.report_prefix import PrefixWords, map_chart, read_words
 from prefixcap.report_results import (
     domains_table,
@@ -179,7 +179,8 @@ def collect(folders: Sequence[Path], options: ReportOptions) -> Report:
     noted = len(problems)
     words = list(_of_runs(runs, lambda run: read_words(run.folder), problems))
     maps = list(_of_runs(runs, lambda run: map_chart(run.name, run.folder), problems))
-    splits = [_split_part(group, options) for group in score_groups(runs)]
+    finder = RecordFinder(options.data)
+    splits = [_split_part(group, finder, options) for group in score_groups(runs)]
     return Report(
         options.title,
         options.photos,
@@ -195,9 +196,9 @@ def collect(folders: Sequence[Path], options: ReportOptions) -> Report:
     )
 
 
-def _split_part(group: Group, options: ReportOptions) -> SplitPart:
+def _split_part(group: Group, finder: RecordFinder, options: ReportOptions) -> SplitPart:
     """Tables, charts and photos of one group."""
-    found = find_records(group.entries, options.data)
+    found = finder.find(group.entries)
     gallery = build_gallery(group.entries, found.records, options.photos, options.extremes)
     return SplitPart(
         group,
@@ -236,8 +237,7 @@ def _lead(group: Group) -> Iterator[Lead]:
     ends = (best.sheet.facts.get("intervals") or {}).get(metric)
     interval = f"{100 * ends[0]:.1f} to {100 * ends[1]:.1f}" if ends else ""
     value = f"{100 * best.sheet.facts['scores'][metric]:.1f}"
-    split = f"{group.dataset} {group.split}, {group.images:,} images"
-    yield Lead(split, best.name, metric_title(metric), value, interval)
+    yield Lead(group.title, best.name, metric_title(metric), value, interval)
 
 
 def _plural(word: str, count: int) -> str:

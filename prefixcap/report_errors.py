@@ -42,6 +42,7 @@ class Said:
     colours: frozenset[str] = frozenset()
 
 
+NO_WORD = ""  # stands for the class itself, where no word of the caption gave it away
 PEOPLE = "people (one reference against the others)"
 Errors = dict[str, list[str]]  # class name -> the words that gave it away
 
@@ -159,7 +160,7 @@ def _colours(caption: Said, references: Said) -> list[str]:
 
 def _nothing_shared(caption: Said, references: Said) -> list[str]:
     alone = caption.content and not caption.content & references.content
-    return ["no shared word"] if alone else []
+    return [NO_WORD] if alone else []
 
 
 def _repetition(caption: Said, _: Said) -> list[str]:
@@ -176,7 +177,7 @@ def _repetition(caption: Said, _: Said) -> list[str]:
 
 def _no_end(caption: Said, _: Said) -> list[str]:
     if not caption.words:
-        return ["empty"]
+        return [NO_WORD]
     return [f"... {caption.words[-1]}"] if caption.words[-1] in OPEN_ENDS else []
 
 

@@ -88,22 +88,10 @@ def validation_charts(runs: Sequence[Run]) -> list[Chart]:
             steps, values = zip(*points, strict=True)
             key = (kind, json.dumps(run.recipe.get("dev"), sort_keys=True))
             metrics.setdefault(key, []).append((run.name, steps, [scale * v for v in values]))
-    charts = []
-    for number, ((kind, _), curves) in enumerate(metrics.items(), 1):
-        loss = "loss" in kind
-        unit = f"{kind} (nats per token)" if loss else f"{metric_title(kind)} (x100)"
-        caption = (
-            f"{metric_title(kind)} while training, on the recipe's dev images, decoded as it "
-            "says. The best weights of each run are those of its best validation."
-        )
-        charts.append(
-            draw(
-                f"validation-{number}",
-                caption,
-                lambda axes, c=curves, u=unit: _marked_lines(axes, c, "step", u),
-            )
-        )
-    return charts
+    return [
+        _validation_chart(number, kind, curves)
+        for number, ((kind, _), curves) in enumerate(metrics.items(), 1)
+    ]
 
 
 def error_chart(name: str, counts: Sequence[ErrorCounts]) -> Chart | None:
@@ -137,6 +125,23 @@ def error_chart(name: str, counts: Sequence[ErrorCounts]) -> Chart | None:
     return draw(f"errors-{name}", caption, paint, 3.4)
 
 
+def _validation_chart(number: int, kind: str, curves: Sequence[Curve]) -> Chart:
+    """One score or loss on dev by step."""
+    if "loss" in kind:
+        title, unit, how = "Loss on dev", "nats per token", ""
+    else:
+        title, unit, how = metric_title(kind), "x100", ", decoded as the recipe says"
+    caption = (
+        f"{title} while training, on the recipe's dev images{how}. Runs with other dev images have "
+        "a figure of their own."
+    )
+    return draw(
+        f"validation-{number}",
+        caption,
+        lambda axes: _marked_lines(axes, curves, "step", f"{title} ({unit})"),
+    )
+
+
 def _widest(counts: Iterable[ErrorCounts]) -> float:
     """The largest share, in percent."""
     return max(100 * share for one in counts for share in one.shares.values()) or 1.0
@@ -160,7 +165,7 @@ def _loss_lines(axes: "Axes", curves: Sequence[Curve], unit: str) -> None:
     for place, (name, steps, values) in enumerate(curves):
         style = look(place) | {"marker": None}
         axes.plot(steps, values, **style | {"linewidth": 0.7, "alpha": 0.3})
-        axes.plot(steps, smoothed(list(values)), label=shortened(name), **style)
+        axes.plot(steps, smoothed(values), label=shortened(name), **style)
     if len(curves) == 1:
         _name_single(axes, curves[0][0])
     axes.set_xlabel("step")

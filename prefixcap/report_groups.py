@@ -32,6 +32,11 @@ class Group:
     published_apart: Sequence[tuple[PublishedRow, str]] = field(default=())
 
     @property
+    def title(self) -> str:
+        """Dataset, split and size."""
+        return f"{self.dataset} {self.split}, {self.images:,} images"
+
+    @property
     def images(self) -> int:
         """How many images are scored."""
         return len(self.entries[0].sheet.captions)

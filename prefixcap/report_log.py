@@ -1,7 +1,7 @@
 """`log.jsonl` of a training run: its loss, its validations, its weights and its time."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -66,8 +66,12 @@ def read_log(path: Path) -> TrainingLog:
     )
 
 
-def smoothed(values: list[float], weight: float = 0.9) -> list[float]:
-    """Exponential average, its start corrected as Adam corrects its moments (Kingma & Ba 2015)."""
+def smoothed(values: Sequence[float]) -> list[float]:
+    """Exponential average over a twentieth of the values, over ten at most; few stay as they are.
+
+    Its start is corrected as Adam corrects its moments (Kingma & Ba 2015).
+    """
+    weight = 1 - 1 / min(10.0, max(1.0, len(values) / 20))
     mean, found = 0.0, []
     for count, value in enumerate(values, 1):
         mean = weight * mean + (1 - weight) * value

@@ -36,25 +36,43 @@ class _Place:
     images: str | None
 
 
-def find_records(entries: Sequence[Entry], moved: Mapping[str, Path]) -> Found:
-    """The records that comparable scores belong to, as the first of them says.
+class RecordFinder:
+    """Finds the records that scores belong to, and reads each dataset once.
 
     Args:
         moved: dataset format -> its path here, for those that are not where they were.
     """
-    reasons = []
-    for place in dict.fromkeys(_places(entries, moved)):
-        try:
-            records = _read(entries[0], place)
-        except (InputError, OSError) as error:
-            reasons.append(str(error))
-            continue
-        digest = references_digest(list(records.values()))
-        if digest == entries[0].sheet.facts.get("references"):
-            return Found(records)
-        reasons.append(f"{place.path}: other images or references than those that were scored")
-    hint = f"Name the place: --data {entries[0].dataset}=PATH"
-    return Found({}, "; ".join([*reasons[:1], hint]) if reasons else f"not known where. {hint}")
+
+    def __init__(self, moved: Mapping[str, Path]) -> None:
+        self.moved = moved
+        self.read: dict[tuple[str, str, _Place], list[CaptionRecord]] = {}
+
+    def find(self, entries: Sequence[Entry]) -> Found:
+        """The records that comparable scores belong to, as the first of them says."""
+        reasons = []
+        for place in dict.fromkeys(_places(entries, self.moved)):
+            try:
+                records = self._records(entries[0], place)
+            except (InputError, OSError) as error:
+                reasons.append(str(error))
+                continue
+            digest = references_digest(list(records.values()))
+            if digest == entries[0].sheet.facts.get("references"):
+                return Found(records)
+            reasons.append(f"{place.path}: other images or references than those that were scored")
+        hint = f"Name the place: --data {entries[0].dataset}=PATH"
+        return Found({}, "; ".join([*(reasons[:1] or ["not known where"]), hint]))
+
+    def _records(self, entry: Entry, place: _Place) -> dict[str, CaptionRecord]:
+        """Records of the scored images, in the order of their scores."""
+        key = (entry.dataset, entry.split, place)
+        if key not in self.read:
+            split = None if entry.split == "all" else entry.split
+            images = expand(place.images) if place.images else None
+            self.read[key] = datasets.read(entry.dataset, expand(place.path), split, images)
+        by_id = {record.image_id: record for record in self.read[key] if record.captions}
+        captions = entry.sheet.captions
+        return {image_id: by_id[image_id] for image_id in captions if image_id in by_id}
 
 
 def thumbnail(record: CaptionRecord, longest_px: int = THUMBNAIL_PX) -> str:
@@ -91,13 +109,3 @@ def _sources(recipe: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Data sets of a recipe, dev first."""
     parts: Sequence[Any] = [*(recipe.get("dev") or ()), *(recipe.get("data") or ())]
     return [part for part in parts if isinstance(part, dict)]
-
-
-def _read(entry: Entry, place: _Place) -> dict[str, CaptionRecord]:
-    """Records of the scored images, in the order of their scores."""
-    split = None if entry.split == "all" else entry.split
-    images = expand(place.images) if place.images else None
-    records = datasets.read(entry.dataset, expand(place.path), split, images)
-    by_id = {record.image_id: record for record in records if record.captions}
-    captions = entry.sheet.captions
-    return {image_id: by_id[image_id] for image_id in captions if image_id in by_id}

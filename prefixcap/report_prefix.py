@@ -85,7 +85,7 @@ def map_chart(name: str, folder: Path) -> Chart | None:
             )
         axes.set_xlabel(f"{method}, first dimension (no unit)")
         axes.set_ylabel(f"{method}, second dimension (no unit)")
-        axes.tick_params(labelbottom=False, labelleft=False)
+        axes.tick_params(labelbottom=False, labelleft=False, length=0)
 
     caption = (
         f"Embeddings of {len(points):,} images and captions by {method}, run {name}. Near points "

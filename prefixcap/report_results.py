@@ -44,7 +44,8 @@ def results_table(group: Group) -> Table:
         + "Distinct: captions that no other image of the split has."
     )
     cost = ["Distinct (%)", "Trained weights (M)", "Training time"]
-    return Table(f"results-{group.name}", caption, ["Model", "", *heads, *extra, *cost], rows)
+    columns = ["Model", "", *heads, *extra, *cost]
+    return Table(f"results-{group.name}", caption, columns, rows).without_empty_columns()
 
 
 def published_apart_table(group: Group) -> Table | None:
@@ -97,7 +98,7 @@ def runs_table(runs: Sequence[Run]) -> Table:
         "Training time is wall-clock time from the first step, validation included, all starts "
         "together."
     )
-    return Table("runs", caption, columns, rows)
+    return Table("runs", caption, columns, rows).without_empty_columns()
 
 
 def errors_table(name: str, counts: Sequence[ErrorCounts]) -> Table | None:

@@ -106,7 +106,7 @@ def read_run(folder: Path) -> Run:
     broken = len(problems)
     log = read_log(folder / "log.jsonl")
     if log.damaged:
-        problems.append(f"log.jsonl: {log.damaged} lines cannot be read")
+        problems.append(f"log.jsonl: lines that cannot be read: {log.damaged}")
     recipe, environment = {}, {}
     if trained:
         recipe, environment = (

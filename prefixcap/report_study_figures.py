@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 ERROR_BAR = {"elinewidth": 1.2, "capsize": 2.5, "ecolor": INK}
+MOST_TICKS = 8  # more values than these get the axis that matplotlib draws
 EPOCH_PARTS = {
     "loss": "training loss (nats per token)",
     "dev_loss": "loss on dev (nats per token)",
@@ -53,43 +54,64 @@ def _lines(study: Study, axis: str, metric: str) -> list[Chart]:
                 axes.errorbar(x, y, yerr=spread, label=title, **look_of)
         if places[0] > 0 and places[-1] / places[0] >= 16:
             axes.set_xscale("log")
-            axes.set_xticks(places, [f"{place:g}" for place in places])
             axes.minorticks_off()
+        if len(places) <= MOST_TICKS:
+            axes.set_xticks(places, [f"{place:g}" for place in places])
         axes.set_xlabel(f"{axis} ({unit})" if unit else axis)
         axes.set_ylabel(f"{metric_title(metric)} (x100)")
 
     caption = f"{metric_title(metric)} against {axis}, {_scored_on(study)}{_spread(study)}"
-    return [draw(f"study-{study.name}", caption, paint, 3.2)]
+    height = 2.9 + 0.16 * len(lines) * (2 if train else 1)
+    return [draw(f"study-{study.name}", caption, paint, height)]
 
 
 def _bars(study: Study, metric: str) -> list[Chart]:
-    """A bar for each variant, with the seeds' spread."""
+    """A bar for each variant with the seeds' spread; grouped where there are several axes."""
     rows = [row for row in study.rows if (row["mean"] or {}).get(metric) is not None]
     if not rows:
         return []
-    axes_names = [one["name"] for one in study.content["axes"]]
-    last = axes_names[-1] if len(axes_names) > 1 else None
-    groups = list(dict.fromkeys(str(row["settings"].get(last)) for row in rows)) if last else []
+    axis_names = [one["name"] for one in study.content["axes"]]
+    last = axis_names[-1] if len(axis_names) > 1 else None
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        name = label_without(row, last) if last else str(row["variant"])
+        groups.setdefault(name, []).append(row)
+    kinds = list(dict.fromkeys(str(row["settings"].get(last)) for row in rows)) if last else [""]
+    gap = 0.7 if last else 0.0
 
     def paint(axes: "Axes") -> None:
-        drawn: set[str] = set()
-        for place, row in enumerate(rows):
-            group = str(row["settings"].get(last)) if last else ""
-            colour = SERIES[groups.index(group) % len(SERIES)] if last else SERIES[0]
-            label = f"{last} {group}" if last and group not in drawn else None
-            drawn.add(group)
-            deviation = (row["std"] or {}).get(metric)
-            spread = None if deviation is None else 100 * deviation
-            style = {"color": colour, "label": label, "xerr": spread, "error_kw": ERROR_BAR}
-            axes.barh(place, 100 * row["mean"][metric], 0.66, **style)
-        names = [label_without(row, last) if last else str(row["variant"]) for row in rows]
-        axes.set_yticks(range(len(rows)), [shortened(name, 30) for name in names])
-        axes.set_ylim(len(rows) - 0.4, -0.6)
+        place, middles, named = 0.0, [], set()
+        for part in groups.values():
+            middles.append(place + (len(part) - 1) / 2)
+            for row in part:
+                kind = str(row["settings"].get(last)) if last else ""
+                label = f"{last} {kind}" if kind and kind not in named else None
+                named.add(kind)
+                _bar(axes, place, row, metric, {"label": label, "color": _colour(kinds, kind)})
+                place += 1
+            place += gap
+        axes.set_yticks(middles, [shortened(name, 30) for name in groups])
+        axes.set_ylim(place - gap - 0.4, -0.6)
         axes.grid(axis="y", visible=False)
         axes.set_xlabel(f"{metric_title(metric)} (x100)")
 
     caption = f"{metric_title(metric)} by variant, {_scored_on(study)}{_spread(study)}"
-    return [draw(f"study-{study.name}", caption, paint, 1.1 + 0.3 * len(rows))]
+    height = 1.1 + 0.28 * (len(rows) + gap * len(groups))
+    return [draw(f"study-{study.name}", caption, paint, height)]
+
+
+def _bar(
+    axes: "Axes", place: float, row: dict[str, Any], metric: str, style: dict[str, Any]
+) -> None:
+    """One variant's bar."""
+    deviation = (row["std"] or {}).get(metric)
+    spread = None if deviation is None else 100 * deviation
+    axes.barh(place, 100 * row["mean"][metric], 0.8, xerr=spread, error_kw=ERROR_BAR, **style)
+
+
+def _colour(kinds: list[str], kind: str) -> str:
+    """The colour of a bar's kind."""
+    return SERIES[kinds.index(kind) % len(SERIES)]
 
 
 def _epochs(study: Study) -> list[Chart]:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+NUMBER = re.compile(r"[+-]?[\d.,]+( (s|min|h)\b.*)?$")
 LATEX_SIGNS = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -40,6 +41,21 @@ class Table:
     columns: Sequence[str]
     rows: Sequence[Sequence[Cell]]
 
+    def has_words(self, place: int) -> bool:
+        """Whether a column holds words, which are aligned to the left, and not numbers."""
+        return any(row[place].text and not NUMBER.match(row[place].text) for row in self.rows)
+
+    def without_empty_columns(self) -> "Table":
+        """The table without columns in which no row has anything."""
+        kept = [
+            place
+            for place in range(len(self.columns))
+            if any(row[place].text or row[place].note for row in self.rows)
+        ]
+        columns = [self.columns[place] for place in kept]
+        rows = [[row[place] for place in kept] for row in self.rows]
+        return Table(self.name, self.caption, columns, rows)
+
 
 def metric_title(name: str) -> str:
     """A score's name as tables print it: CIDEr is CIDEr-D here."""
@@ -48,7 +64,7 @@ def metric_title(name: str) -> str:
 
 def markdown(table: Table) -> str:
     """The table in GitHub's Markdown, its caption below."""
-    align = ["---", *["---:"] * (len(table.columns) - 1)]
+    align = ["---" if words else "---:" for words in _words(table)]
     lines = [list(table.columns), align]
     lines += [[_with_note(cell, "**{}**") for cell in row] for row in table.rows]
     body = "\n".join(
@@ -78,7 +94,7 @@ def latex(table: Table) -> str:
         r"\centering",
         f"\\caption{{{latex_text(table.caption)}}}",
         f"\\label{{tab:{table.name}}}",
-        f"\\begin{{tabular}}{{l{'r' * (len(table.columns) - 1)}}}",
+        f"\\begin{{tabular}}{{{''.join('l' if words else 'r' for words in _words(table))}}}",
         r"\toprule",
         " & ".join(map(latex_text, table.columns)) + r" \\",
         r"\midrule",
@@ -95,6 +111,11 @@ def latex_text(text: str) -> str:
     return re.sub(
         "|".join(map(re.escape, LATEX_SIGNS)), lambda found: LATEX_SIGNS[found.group()], text
     )
+
+
+def _words(table: Table) -> list[bool]:
+    """Of each column, whether it holds words; the first one names the rows."""
+    return [place == 0 or table.has_words(place) for place in range(len(table.columns))]
 
 
 def _with_note(cell: Cell, best: str) -> str:

@@ -1,0 +1,101 @@
+"""Tables of a report: numbers x100, measured beside published, nothing invented."""
+
+import pytest
+
+from prefixcap.metrics import compare
+from prefixcap.report_errors import ErrorCounts
+from prefixcap.report_groups import Group, score_groups
+from prefixcap.report_results import (
+    duration,
+    errors_table,
+    published_apart_table,
+    results_table,
+    runs_table,
+    study_table,
+)
+from prefixcap.report_runs import read_runs
+from prefixcap.report_study import read_study
+from prefixcap.report_tables import Table
+from tests.tiny_report import captions_of, photos, write_run, write_study
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("results")
+    data = photos(folder)
+    texts = (("right", None), ("red", "a red photo"))
+    folders = [write_run(folder / name, data, captions_of(data, text)) for name, text in texts]
+    return read_runs([*folders, write_run(folder / "stopped", data, None, finished=False)])
+
+
+@pytest.fixture(scope="module")
+def group(runs) -> Group:
+    return score_groups(runs)[0]
+
+
+def column(table: Table, name: str) -> list[str]:
+    """Texts of one column."""
+    return [row[list(table.columns).index(name)].text for row in table.rows]
+
+
+def test_scores_stand_x100_with_weights_and_time(group):
+    table = results_table(group)
+    facts = group.entries[0].sheet.facts
+    assert column(table, "Model") == ["right", "red"]
+    assert column(table, "")[0] == "measured"
+    assert column(table, "CIDEr-D")[0] == f"{100 * facts['scores']['CIDEr']:.1f}"
+    assert column(table, "Trained weights (M)") == ["1.5", "1.5"]
+    assert column(table, "Training time") == ["10 s", "10 s"]
+    assert [row[5].best for row in table.rows] == [True, False]
+
+
+def test_difference_to_the_first_is_that_of_the_paired_test(group):
+    first, second = (one.sheet.statistics["CIDEr"] for one in group.entries)
+    test = compare(second, first)
+    table = results_table(group)
+    place = list(table.columns).index("CIDEr-D less the first")
+    cell = table.rows[1][place]
+    assert cell.text == f"{100 * test.difference:+.1f}"
+    assert cell.note.endswith(f"p {test.p_value:.3f}")
+    assert table.rows[0][place].text == ""
+
+
+def test_published_rows_stand_as_printed_beside_or_apart(group):
+    named = Group("n", "nocaps", "val", group.entries)
+    rows = score_groups(
+        [type(one.run)(**vars(one.run) | {"sheets": {"s": one.sheet}}) for one in named.entries]
+    )
+    assert published_apart_table(rows[0]) is None
+    from prefixcap.published import all_published_rows
+
+    published = all_published_rows("nocaps", "val")
+    table = results_table(Group("n", "nocaps", "val", group.entries, published))
+    assert column(table, "")[-1] == "published"
+    assert column(table, "CIDEr-D")[-1] == "65.83"
+    assert column(table, "Training time")[-1] == "6 h"
+    apart = Group("n", "nocaps", "val", group.entries, (), "", [(published[0], "other images")])
+    assert column(published_apart_table(apart), "Why it stands apart") == ["other images"]
+
+
+def test_runs_say_how_far_they_came(runs):
+    table = runs_table(runs)
+    assert column(table, "State") == ["finished", "finished", "unfinished"]
+    assert column(table, "Best at step") == ["3"] * 3
+    assert column(table, "Machine")[0] == "x86_64, torch 2.6"
+
+
+def test_error_classes_stand_in_percent():
+    table = errors_table("g", [ErrorCounts("m", 8, {"object": 0.125}, 0.25)])
+    assert (column(table, "object"), column(table, "any class")) == (["12.5"], ["25.0"])
+    assert errors_table("g", []) is None
+
+
+def test_a_study_s_unfinished_variant_has_no_numbers(tmp_path):
+    table = study_table(read_study(write_study(tmp_path / "prefix")))
+    assert column(table, "CIDEr-D") == ["30.0", "40.0", "50.0", "60.0", "70.0", ""]
+    assert table.rows[0][3].note == "±1.0"
+    assert column(table, "Training (min)")[-1] == ""
+
+
+def test_time_is_read_in_a_unit_that_fits():
+    assert [duration(value) for value in (12, 1700, 9000)] == ["12 s", "28 min", "2.5 h"]
