@@ -16,8 +16,6 @@ from transformers.pytorch_utils import Conv1D
 from prefixcap.packed_rows import PackedRows
 from prefixcap.products import TrainingLinear
 
-MASKED = -1e9  # added to the scores of places that are not seen; finite, so that no row is all -inf
-
 
 class GPT2Rows:
     """The layers of a GPT-2 whose weights may be trained or frozen."""
@@ -84,7 +82,8 @@ class _Layout:
         if visible is None:
             visible = torch.ones(length, length, dtype=torch.bool, device=device).tril()
         self.bias = torch.zeros(visible.shape, dtype=dtype, device=device)
-        self.bias.masked_fill_(~visible, MASKED)
+        # half the lowest number stays finite when a score is added to it
+        self.bias.masked_fill_(~visible, torch.finfo(dtype).min / 2)
 
     def spread(self, filled: Tensor) -> Tensor:
         """Rows (R, S, W) of the vectors (K, W), 0 where a place is empty."""

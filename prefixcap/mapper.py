@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from prefixcap.config import MapperConfig
 from prefixcap.errors import InputError
+from prefixcap.products import FastLinear
 
 MLP_RATIO = 2  # hidden width of the transformer's MLP over its width; the original code's value
 
@@ -17,7 +18,7 @@ class AttentionPool(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.score = nn.Linear(dim, 1, bias=False)
+        self.score = FastLinear(dim, 1, bias=False)
         nn.init.zeros_(self.score.weight)
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -36,7 +37,7 @@ class LinearMapper(nn.Module):
         super().__init__()
         self.prefix_length = config.prefix_length
         self.pool = None if tokens is None else AttentionPool(embedding_dim)
-        self.linear = nn.Linear(embedding_dim, config.prefix_length * lm_dim)
+        self.linear = FastLinear(embedding_dim, config.prefix_length * lm_dim)
 
     def forward(self, embedding: Tensor) -> Tensor:
         """Prefix (B, P, lm_dim) of embeddings (B, D), or of patch tokens (B, N, D)."""
@@ -56,9 +57,9 @@ class MLPMapper(nn.Module):
         width = config.prefix_length * lm_dim
         hidden = config.hidden_dim or width // 2
         self.pool = None if tokens is None else AttentionPool(embedding_dim)
-        self.hidden = nn.Linear(embedding_dim, hidden)
+        self.hidden = FastLinear(embedding_dim, hidden)
         self.dropout = nn.Dropout(config.dropout)
-        self.out = nn.Linear(hidden, width)
+        self.out = FastLinear(hidden, width)
 
     def forward(self, embedding: Tensor) -> Tensor:
         """Prefix (B, P, lm_dim) of embeddings (B, D), or of patch tokens (B, N, D)."""
@@ -73,9 +74,9 @@ class MapperAttention(nn.Module):
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.heads = heads
-        self.to_queries = nn.Linear(width, width, bias=False)
-        self.to_keys_values = nn.Linear(width, 2 * width, bias=False)  # keys first
-        self.project = nn.Linear(width, width)
+        self.to_queries = FastLinear(width, width, bias=False)
+        self.to_keys_values = FastLinear(width, 2 * width, bias=False)  # keys first
+        self.project = FastLinear(width, width)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -95,8 +96,8 @@ class MapperMLP(nn.Module):
 
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(width, MLP_RATIO * width)
-        self.fc2 = nn.Linear(MLP_RATIO * width, width)
+        self.fc1 = FastLinear(width, MLP_RATIO * width)
+        self.fc2 = FastLinear(MLP_RATIO * width, width)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -137,7 +138,7 @@ class TransformerMapper(nn.Module):
             )
         self.pooled = tokens is None
         projected = config.clip_length * lm_dim if tokens is None else lm_dim
-        self.linear = nn.Linear(embedding_dim, projected)
+        self.linear = FastLinear(embedding_dim, projected)
         self.positions = None if tokens is None else nn.Parameter(torch.zeros(tokens, lm_dim))
         self.prefix_const = nn.Parameter(torch.randn(config.prefix_length, lm_dim))
         self.layers = nn.ModuleList(

@@ -18,7 +18,8 @@ from prefixcap.packed_linear import Linear, PackedLinear, can_pack
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x W^T + b (n, out) of rows (n, in) by a weight (out, in), of any strides; no gradient."""
-    if x.dtype is torch.float32 and x.device.type == "cpu" and can_pack(torch.float32) and len(x):
+    on_cpu = x.device.type == "cpu" and x.numel() > 0
+    if on_cpu and x.dtype is torch.float32 and can_pack(torch.float32):
         return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
     return F.linear(x, weight, bias)
 
@@ -58,6 +59,20 @@ class TrainingLinear:
             self._packed = PackedLinear(weight, bias), PackedLinear(weight.t(), None)
             self._packed_from = seen
         return self._packed
+
+
+class FastLinear(nn.Linear):
+    """nn.Linear whose products, where a gradient is wanted on a CPU, are those of `linear`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., out) from (..., in); under autocast in its type."""
+        if x.device.type != "cpu" or not torch.is_grad_enabled():
+            return super().forward(x)
+        autocast = torch.is_autocast_enabled("cpu")
+        dtype = torch.get_autocast_dtype("cpu") if autocast else self.weight.dtype
+        rows = x.reshape(-1, self.in_features)  # (n, in)
+        product = _Product.apply(rows, self.weight, self.bias, False, dtype)  # (n, out)
+        return product.view(*x.shape[:-1], self.out_features)
 
 
 class _FrozenProduct(torch.autograd.Function):

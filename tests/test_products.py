@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from prefixcap.products import TrainingLinear, linear
+from prefixcap.products import FastLinear, TrainingLinear, linear
 
 TOLERANCE = {torch.float32: 1e-6, torch.bfloat16: 2e-2}  # relative
 
@@ -74,3 +74,23 @@ def test_float32_products_keep_float32_accuracy_for_any_strides():
     for stored in (weight, weight.t().contiguous().t()):
         assert (linear(x.t(), stored) - exact).norm() < 1e-6 * exact.norm()
     assert linear(x.t()[:0], weight).shape == (0, 50)
+
+
+@pytest.mark.parametrize("shape", [(48,), (7, 48), (2, 3, 48), (0, 48)], ids=str)
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_a_fast_linear_is_a_linear_layer(shape, dtype):
+    fast = FastLinear(48, 40)
+    plain = nn.Linear(48, 40)
+    plain.load_state_dict(fast.state_dict())
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    found = []
+    for layer in (fast, plain):
+        inputs = x.clone().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype is torch.bfloat16):
+            y = layer(inputs)
+        wanted = [inputs, layer.weight, layer.bias]
+        found.append([y, *torch.autograd.grad(y.float().square().sum(), wanted)])
+    for got, expected in zip(*found, strict=True):
+        assert got.dtype is expected.dtype
+        assert got.shape == expected.shape
+        assert (got - expected).norm() <= TOLERANCE[dtype] * expected.norm()
