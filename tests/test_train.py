@@ -61,7 +61,7 @@ def steps_done(run: Path) -> int:
 
 def wait_for_step(process: subprocess.Popen, run: Path, step: int) -> None:
     """Return as soon as the run has saved `step` steps."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while steps_done(run) < step:
         assert process.poll() is None
         assert time.monotonic() < deadline
