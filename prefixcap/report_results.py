@@ -42,6 +42,7 @@ def results_table(group: Group) -> Table:
         "Scores x100 with 95 % bootstrap intervals over images. "
         + ("Differences to the first row by a paired bootstrap. " if differences else "")
         + "Distinct: captions that no other image of the split has."
+        + _sources(group.published)
     )
     cost = ["Distinct (%)", "Trained weights (M)", "Training time"]
     columns = ["Model", "", *heads, *extra, *cost]
@@ -58,6 +59,7 @@ def published_apart_table(group: Group) -> Table | None:
     ]
     heads = [metric_title(name) for name in metrics]
     caption = "The papers' rows on this split that cannot be compared with the runs above."
+    caption += _sources([row for row, _ in group.published_apart])
     columns = ["Row", "", *heads, "Why it stands apart"]
     return Table(f"published-{group.name}", caption, columns, rows)
 
@@ -178,8 +180,15 @@ def _published(row: PublishedRow, metrics: Sequence[str], blank: Sequence[Cell])
     """A row of a paper, its values as printed."""
     scores = [Cell(f"{row.scores[name]:g}") if name in row.scores else NOTHING for name in metrics]
     trained = NOTHING if row.trained_millions is None else Cell(f"{row.trained_millions:g}")
-    title = Cell(row.title, row.source)
-    return [title, Cell(PUBLISHED), *scores, *blank, NOTHING, trained, Cell(row.time)]
+    hours, _, machine = row.time.partition(" (")
+    time = Cell(hours, machine.removesuffix(")"))
+    return [Cell(row.title), Cell(PUBLISHED), *scores, *blank, NOTHING, trained, time]
+
+
+def _sources(rows: Sequence[PublishedRow]) -> str:
+    """A sentence on where published rows are printed, "" without any."""
+    sources = "; ".join(dict.fromkeys(row.source for row in rows))
+    return f" Published: {sources}." if sources else ""
 
 
 def _constant(entry: Entry) -> dict:

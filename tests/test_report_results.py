@@ -3,6 +3,7 @@
 import pytest
 
 from prefixcap.metrics import compare
+from prefixcap.published import all_published_rows
 from prefixcap.report_errors import ErrorCounts
 from prefixcap.report_groups import Group, score_groups
 from prefixcap.report_results import (
@@ -15,7 +16,7 @@ from prefixcap.report_results import (
 )
 from prefixcap.report_runs import read_runs
 from prefixcap.report_study import read_study
-from prefixcap.report_tables import Table
+from prefixcap.report_tables import Cell, Table
 from tests.tiny_report import captions_of, photos, write_run, write_study
 
 
@@ -61,20 +62,16 @@ def test_difference_to_the_first_is_that_of_the_paired_test(group):
 
 
 def test_published_rows_stand_as_printed_beside_or_apart(group):
-    named = Group("n", "nocaps", "val", group.entries)
-    rows = score_groups(
-        [type(one.run)(**vars(one.run) | {"sheets": {"s": one.sheet}}) for one in named.entries]
-    )
-    assert published_apart_table(rows[0]) is None
-    from prefixcap.published import all_published_rows
-
-    published = all_published_rows("nocaps", "val")
-    table = results_table(Group("n", "nocaps", "val", group.entries, published))
-    assert column(table, "")[-1] == "published"
-    assert column(table, "CIDEr-D")[-1] == "65.83"
-    assert column(table, "Training time")[-1] == "6 h"
-    apart = Group("n", "nocaps", "val", group.entries, (), "", [(published[0], "other images")])
+    published = all_published_rows("coco-karpathy", "test")
+    table = results_table(Group("n", "coco-karpathy", "test", group.entries, published))
+    place = column(table, "Model").index("paper, transformer")
+    assert column(table, "")[place] == "published"
+    assert column(table, "CIDEr-D")[place] == "113.08"
+    assert table.rows[place][-1] == Cell("6 h", "GTX1080")
+    assert "Published: Mokady et al. 2021" in table.caption
+    apart = Group("n", "d", "val", group.entries, (), "", [(published[0], "other images")])
     assert column(published_apart_table(apart), "Why it stands apart") == ["other images"]
+    assert published_apart_table(group) is None
 
 
 def test_runs_say_how_far_they_came(runs):
