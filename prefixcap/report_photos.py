@@ -61,7 +61,9 @@ class RecordFinder:
                 return Found(records)
             reasons.append(f"{place.path}: other images or references than those that were scored")
         hint = f"Name the place: --data {entries[0].dataset}=PATH"
-        return Found({}, "; ".join([*(reasons[:1] or ["not known where"]), hint]))
+        return Found(
+            {}, f"{reasons[0] if reasons else 'where they were read is not known'}. {hint}"
+        )
 
     def _records(self, entry: Entry, place: _Place) -> dict[str, CaptionRecord]:
         """Records of the scored images, in the order of their scores."""
