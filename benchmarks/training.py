@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -89,7 +90,8 @@ def main() -> None:
 def print_table(setting: str, arguments: argparse.Namespace) -> None:
     """Print seconds, ratio to the original and peak memory of every variant of a setting."""
     model, batch = model_of(setting, arguments), batch_of(arguments)
-    steps = {name: step_of(setting, name, model, batch) for name in (BASELINE, *VARIANTS)}
+    original = original_step(setting, copy.deepcopy(model), batch)
+    steps = {BASELINE: original, **our_steps(model, batch)}
     work = {name: products_of(step) for name, step in steps.items()}  # and every step is warm
     print(f"{setting}: gradients differ by {gradient_errors(model, batch)}", flush=True)
     seconds: dict[str, list[float]] = {name: [] for name in steps}
@@ -99,7 +101,7 @@ def print_table(setting: str, arguments: argparse.Namespace) -> None:
             if name != BASELINE or number < BASELINE_ROUNDS:
                 seconds[name].append(seconds_of(step, arguments.device))
                 rates[name].append(product_rate(precision_of(name), arguments.device))
-    del steps
+    del steps, original
     print(f"\n| {setting} | s/step | ratio | of ceiling | at most | peak MiB | COCO, 10 epochs |")
     print("|---|---|---|---|---|---|---|")
     baseline = statistics.median(seconds[BASELINE])
@@ -145,16 +147,11 @@ def batch_of(arguments: argparse.Namespace) -> CaptionBatch:
     return CaptionBatch(embeddings.to(device), ids.to(device), rows.to(device))
 
 
-def step_of(setting: str, name: str, model: ClipCap, batch: CaptionBatch) -> Callable[[], object]:
-    """One whole training step of a variant on a copy of the model."""
-    model = copy.deepcopy(model).train()
-    if name == BASELINE:
-        step = OriginalStep(model.mapper, model.lm, SETTINGS[setting][1], PADDED)
-        return lambda: step(*as_original(batch))
-    precision, shared = VARIANTS[name]
-    optimizer = build_optimizer(model, TrainConfig())
+def our_steps(model: ClipCap, batch: CaptionBatch) -> dict[str, Callable[[], object]]:
+    """One whole training step of each of our variants, all of them of this one model."""
+    optimizer = build_optimizer(model.train(), TrainConfig())
 
-    def ours() -> None:
+    def ours(precision: torch.dtype, shared: bool) -> None:
         kind = batch.ids.device.type
         with torch.autocast(kind, torch.bfloat16, enabled=precision == torch.bfloat16):
             loss, count = model.loss(batch, shared=shared)
@@ -162,7 +159,13 @@ def step_of(setting: str, name: str, model: ClipCap, batch: CaptionBatch) -> Cal
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
-    return ours
+    return {name: partial(ours, *VARIANTS[name]) for name in VARIANTS}
+
+
+def original_step(setting: str, model: ClipCap, batch: CaptionBatch) -> Callable[[], object]:
+    """One whole training step of the baseline, which changes the model."""
+    step = OriginalStep(model.mapper, model.lm, SETTINGS[setting][1], PADDED)
+    return partial(step, *as_original(batch))
 
 
 def as_original(batch: CaptionBatch) -> tuple[Tensor, Tensor]:
@@ -228,7 +231,9 @@ def measured_peak(setting: str, name: str, arguments: argparse.Namespace) -> str
 def peak_mib(setting: str, name: str, arguments: argparse.Namespace) -> int:
     """Peak memory of two steps, MiB: resident beyond what the imports take, or the GPU's."""
     before = resident_mib()
-    step = step_of(setting, name, model_of(setting, arguments), batch_of(arguments))
+    model, batch = model_of(setting, arguments), batch_of(arguments)
+    is_baseline = name == BASELINE
+    step = original_step(setting, model, batch) if is_baseline else our_steps(model, batch)[name]
     for _ in range(2):
         step()
     if arguments.device != "cpu":
