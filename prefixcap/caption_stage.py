@@ -93,14 +93,15 @@ def caption_recipe(recipe: Recipe, run: RunFolder, watch: Watch) -> None:
     run.hold_data(data=_listed(trained_on), dev=_listed(r for part in dev for r in part))
     validation = None
     if recipe.dev:
-        split = DevSplit(recipe, run, dev, lambda record: _tokens(record, tokenizer, recipe))
+        split = DevSplit(recipe, run, dev, CaptionIds(tokenizer, recipe))
         validation = Validation(
             lambda step: split.scores(Captioner(model), step),
             lambda: model.save_pretrained(run.path / "best"),
         )
+    ids = CaptionIds(tokenizer, recipe)
     if recipe.self_critical is None:
         task = CaptionTask(model, recipe.train)
-        tokens = [_tokens(record, tokenizer, recipe) for record in records]
+        tokens = [ids(record) for record in records]
         usable = np.flatnonzero(readable & np.array([bool(captions) for captions in tokens]))
         batches = CaptionBatches(tokens, usable, source, recipe.train, run.processes)
     else:
@@ -111,6 +112,7 @@ def caption_recipe(recipe: Recipe, run: RunFolder, watch: Watch) -> None:
             task.to(run.processes.device)
             run.log(step=0, best=False, **validation.scores(0))
     count_trained(task, run, watch)
+    ids.report(run, watch)
     fit(task, batches, recipe.train, run, validation, watch.step)
     if run.processes.is_main:
         model.save_pretrained(run.path / "model")
@@ -232,12 +234,39 @@ def _encoder(recipe: Recipe, earlier: CaptionModel | None) -> ImageEncoder:
     return encoder
 
 
-def _tokens(record: CaptionRecord, tokenizer: CaptionTokenizer, recipe: Recipe) -> list[list[int]]:
-    """Ids of a record's captions, with the end token where one is trained."""
-    end = [tokenizer.end_id] if recipe.end_token else []
-    texts = [_text(caption, recipe) for caption in record.captions]
-    encoded = tokenizer.encode_batch([text for text in texts if text])
-    return [ids[: recipe.decoding.max_tokens] + end for ids in encoded]
+class CaptionIds:
+    """Captions as ids, with the end token where one is trained.
+
+    Attributes:
+        cut: captions so far that were longer than `decoding.max_tokens`; they keep so many tokens,
+            and no end.
+        empty: captions so far of which nothing was left; they are left out.
+    """
+
+    def __init__(self, tokenizer: CaptionTokenizer, recipe: Recipe) -> None:
+        self.tokenizer, self.recipe = tokenizer, recipe
+        self.cut = self.empty = 0
+
+    def __call__(self, record: CaptionRecord) -> list[list[int]]:
+        """Ids of a record's captions."""
+        most = self.recipe.decoding.max_tokens
+        end = [self.tokenizer.end_id] if self.recipe.end_token else []
+        texts = [_text(caption, self.recipe) for caption in record.captions]
+        encoded = [ids for ids in self.tokenizer.encode_batch(texts) if ids]
+        self.empty += len(texts) - len(encoded)
+        self.cut += sum(len(ids) > most for ids in encoded)
+        return [ids + end if len(ids) <= most else ids[:most] for ids in encoded]
+
+    def report(self, run: RunFolder, watch: Watch) -> None:
+        """Log how many captions were cut or left out, and say so, where there are any."""
+        if not self.cut and not self.empty:
+            return
+        run.log(captions_cut=self.cut, captions_empty=self.empty)
+        if watch.note:
+            watch.note(
+                f"{self.cut:,} captions are cut after {self.recipe.decoding.max_tokens} tokens "
+                f"(decoding.max_tokens), {self.empty:,} hold no word and are left out"
+            )
 
 
 def _text(caption: str, recipe: Recipe) -> str:
@@ -261,6 +290,36 @@ def _image_source(
         store = EmbeddingStore(expand(recipe.store))
         store.check_encoder(encoder)
         source = StoreSource(store, records, recipe.views)
+        report_missing(store, records, source.rows < 0, run, watch)
         return source, source.rows >= 0
     photos = load_photos(records, recipe, run, watch)
     return PixelSource(photos, recipe.views, encoder.config.preprocess), photos.readable
+
+
+def report_missing(
+    store: EmbeddingStore,
+    records: Sequence[CaptionRecord],
+    missing: np.ndarray,
+    run: RunFolder,
+    watch: Watch,
+) -> None:
+    """Log and say how many photos are not stored; `missing` (M,) bool.
+
+    Raises:
+        InputError: none is.
+    """
+    count = int(missing.sum())
+    if count == len(records):
+        raise InputError(
+            f"{store.folder}: holds none of the recipe's {count:,} photos, such as "
+            f"{records[0].image_id}; it was made for others. Make one of these: prefixcap embed "
+            "RECIPE --set store=FOLDER"
+        )
+    if count:
+        run.log(photos_not_stored=count)
+        if watch.note:
+            first = records[int(missing.argmax())].image_id
+            watch.note(
+                f"{count:,} of {len(records):,} photos are not in {store.folder}, such as {first}, "
+                "and are left out"
+            )

@@ -101,6 +101,7 @@ def _watch(watcher: Watcher) -> "Watch":
         photos=lambda done, total, by: watcher.show("photos", done, total, by, rate=True),
         trained_parameters=lambda count: typer.echo(f"{count:,} trainable parameters", err=True),
         step=on_step,
+        note=lambda text: typer.echo(text, err=True),
     )
 
 

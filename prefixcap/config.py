@@ -329,6 +329,8 @@ def explain(error: ValidationError) -> str:
     for item in error.errors():
         key = ".".join(str(part) for part in item["loc"]) or "settings"
         message = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "extra_forbidden":
+            message = "there is no such setting"
         found = "" if isinstance(item["input"], dict) else f" (found {item['input']!r})"
         parts.append(f"{key}: {message}{found}")
     return "; ".join(parts)

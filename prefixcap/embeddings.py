@@ -120,11 +120,17 @@ class EmbeddingStore:
             InputError: the fingerprints differ.
         """
         if not self._is_of(encoder):
+            stored, asked = self.index["encoder"], encoder.config.model_dump(mode="json")
+            changes = [
+                f"{key}: is {stored.get(key)!r}, asked for {value!r}"
+                for key, value in asked.items()
+                if stored.get(key) != value
+            ]
             raise InputError(
-                f"{self.folder}: holds vectors of encoder {self.index['encoder']} "
-                f"(fingerprint {self.index['fingerprint'][:12]}), asked for one of fingerprint "
-                f"{encoder.fingerprint()[:12]}. Build a store for it in another folder: "
-                f"prefixcap embed RECIPE"
+                f"{self.folder}: holds vectors of encoder {stored['name'] or stored['kind']} that "
+                f"this one would not give ({'; '.join(changes) or 'other weights'}; fingerprint "
+                f"{self.index['fingerprint'][:12]}, asked for {encoder.fingerprint()[:12]}). Build "
+                "a store for it in another folder: prefixcap embed RECIPE --set store=FOLDER"
             )
 
     def _is_of(self, encoder: ImageEncoder) -> bool:

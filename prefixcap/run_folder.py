@@ -19,6 +19,7 @@ from prefixcap.errors import InputError
 from prefixcap.processes import Processes, usable_device
 from prefixcap.recipe import Recipe
 
+DATA_FILE, LOCK_FILE = "data.json", ".lock"
 FREE_TO_CHANGE = {
     "log_steps",
     "checkpoint_minutes",
@@ -45,10 +46,11 @@ class RunFolder:
         self.path, self.processes = path, processes
         written = path / "recipe.json"
         present = recipe.model_dump(mode="json")
-        if written.exists():
+        if written.exists() and _has_begun(path):
             _refuse_changes(path, _as_run(written), present)
         elif processes.is_main:
             path.mkdir(parents=True, exist_ok=True)
+            (path / DATA_FILE).unlink(missing_ok=True)
             write_json(written, present)
             write_json(path / "environment.json", environment())
         self.started = time.monotonic()
@@ -79,7 +81,7 @@ class RunFolder:
         """
         if not self.processes.is_main:
             return
-        written = self.path / "data.json"
+        written = self.path / DATA_FILE
         present = {name: _data_sheet(part) for name, part in parts.items()}
         if not written.exists():
             write_json(written, present)
@@ -106,7 +108,7 @@ class RunFolder:
         if not self.processes.is_main:
             yield
             return
-        with (self.path / ".lock").open("w") as file:
+        with (self.path / LOCK_FILE).open("w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
@@ -115,6 +117,23 @@ class RunFolder:
                     f"give this run another name with --set name=..."
                 ) from error
             yield
+
+
+def _has_begun(path: Path) -> bool:
+    """Whether a run got beyond its settings and data, or may yet; one that failed at them has not.
+
+    So a recipe can be mended under the same name.
+    """
+    if (path / "log.jsonl").exists() or (path / "checkpoints").exists():
+        return True
+    if not (path / LOCK_FILE).exists():
+        return False
+    with (path / LOCK_FILE).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:  # a process is about to begin
+            return True
+    return False
 
 
 def environment() -> dict[str, str]:

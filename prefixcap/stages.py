@@ -35,11 +35,16 @@ STATISTICS_ROWS = 2000  # rows of the teacher's store that its mean and deviatio
 
 @dataclass(frozen=True)
 class Watch:
-    """Where a long call reports to: photos read or encoded (done, of, by whom), weights, steps."""
+    """Where a long call reports to.
+
+    Photos read or encoded (done, of how many, by whom), weights to train, steps, and what a reader
+    should know beside it.
+    """
 
     photos: Callable[[int, int, str], None] | None = None
     trained_parameters: Callable[[int], None] | None = None
     step: Callable[[Progress], None] | None = None
+    note: Callable[[str], None] | None = None
 
 
 @dataclass(frozen=True)

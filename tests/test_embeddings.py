@@ -92,8 +92,12 @@ def test_another_encoder_is_refused(tmp_path, items):
         build_store(tmp_path / "store", make_encoder(seed=1), items)
     store = EmbeddingStore(tmp_path / "store")
     store.check_encoder(make_encoder())
-    with pytest.raises(InputError, match="holds vectors of encoder"):
+    with pytest.raises(InputError, match=r"holds vectors of encoder resnet .*\(other weights;"):
         store.check_encoder(make_encoder(seed=1))
+    normalised = make_encoder()
+    normalised.config = normalised.config.model_copy(update={"normalize": True})
+    with pytest.raises(InputError, match="normalize: is False, asked for True"):
+        store.check_encoder(normalised)
 
 
 def test_other_images_are_refused(tmp_path, items):

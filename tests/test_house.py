@@ -38,7 +38,6 @@ TESTED_BY = {  # modules without a test file of their own, and the one that cove
     "__init__": "test_imports.py",
     "__main__": "test_cli.py",
     "caption_batch": "test_model.py",
-    "caption_stage": "test_stages.py",
     "checkpoint": "test_train.py",
     "cli_calibrate": "test_calibration.py",
     "cli_demo": "test_demo.py",

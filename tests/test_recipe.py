@@ -21,7 +21,7 @@ def test_every_recipe_parses_and_says_its_command(path):
 def test_unknown_key_is_an_error(tmp_path):
     path = tmp_path / "r.toml"
     path.write_text(RECIPES[0].read_text(encoding="utf-8").replace("epochs", "epoches"))
-    with pytest.raises(InputError, match=r"train\.epoches: Extra inputs"):
+    with pytest.raises(InputError, match=r"train\.epoches: there is no such setting"):
         load_recipe(path)
 
 

@@ -5,11 +5,13 @@ import pytest
 import torch
 
 from prefixcap.batches import DistillBatches, PixelSource, StoreSource, read_sources
+from prefixcap.caption_stage import report_missing
 from prefixcap.embeddings import EmbeddingStore
 from prefixcap.errors import InputError
 from prefixcap.images import open_rgb
 from prefixcap.preprocess import pixels
 from prefixcap.recipe import Recipe, expand
+from prefixcap.run_folder import RunFolder
 from prefixcap.stages import Watch, embed_recipe
 from prefixcap.views import PhotoArray, View, cut, inside, stored_id, stored_view
 from tests.test_stages import recipe_from
@@ -96,3 +98,18 @@ def test_a_crop_is_encoded_as_its_cut_photo(recipe):
     left, top, right, bottom = (round(32 * edge) for edge in view.box)
     assert cut(photo, view.box).size == (right - left, bottom - top)
     assert pixels(cut(photo, view.box), recipe.encoder.preprocess).shape[0] == 3
+
+
+def test_photos_that_the_store_lacks_are_said_or_refused(recipe, tmp_path):
+    records, store = read_sources(recipe.data), EmbeddingStore(expand(recipe.store))
+    run, said = RunFolder(tmp_path / "run", recipe), []
+    missing = np.arange(len(records)) == 2
+    report_missing(store, records, missing, run, Watch(note=said.append))
+    assert said == [
+        f"1 of {len(records)} photos are not in {store.folder}, such as {records[2].image_id}, "
+        "and are left out"
+    ]
+    report_missing(store, records, np.zeros(len(records), bool), run, Watch(note=said.append))
+    assert len(said) == 1
+    with pytest.raises(InputError, match=f"holds none of the recipe's {len(records)} photos"):
+        report_missing(store, records, np.ones(len(records), bool), run, Watch())

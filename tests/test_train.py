@@ -241,15 +241,27 @@ def test_log_has_a_line_for_each_logged_step(tmp_path):
 
 
 def test_a_changed_recipe_is_refused_and_harmless_changes_are_not(tmp_path):
-    run_folder(tmp_path, tmp_path)
+    run_folder(tmp_path, tmp_path).log(step=1)
     path = tmp_path / "recipe.toml"
     RunFolder(tmp_path / "run", load_recipe(path, ["train.log_steps=7"]))
     with pytest.raises(InputError, match=r"train\.lr: was 0\.003, is 0\.1"):
         RunFolder(tmp_path / "run", load_recipe(path, ["train.lr=0.1"]))
 
 
+def test_a_recipe_that_failed_before_the_first_step_can_be_mended(tmp_path):
+    run = run_folder(tmp_path, tmp_path)
+    run.hold_data(data=RECORDS)
+    mended = load_recipe(tmp_path / "recipe.toml", ["train.lr=0.1"])
+    with run.locked(), pytest.raises(InputError, match="other settings"):
+        RunFolder(run.path, mended)  # another process may be about to begin
+    again = RunFolder(run.path, mended)
+    again.hold_data(data=RECORDS[:5])
+    assert json.loads((run.path / "recipe.json").read_text())["train"]["lr"] == 0.1
+
+
 def test_a_run_begun_before_a_setting_existed_continues(tmp_path):
     run = run_folder(tmp_path, tmp_path)
+    run.log(step=1)
     written = json.loads((run.path / "recipe.json").read_text())
     del written["train"]["accumulate"], written["data"][0]["first"]
     (run.path / "recipe.json").write_text(json.dumps(written))
