@@ -21,6 +21,7 @@ def test_a_report_names_its_page_and_what_is_unfinished(tmp_path, capsys):
 def test_a_damaged_file_makes_the_exit_code_1(tmp_path, capsys):
     run = write_run(tmp_path / "run", photos(tmp_path), None)
     (run / "scores-dev.json").write_text("{")
+    (run / "log.jsonl").unlink()
     assert cli.main(["report", str(run), "--out", str(tmp_path / "out")]) == 1
     assert "scores-dev.json: not whole JSON" in capsys.readouterr().err
 
@@ -28,6 +29,7 @@ def test_a_damaged_file_makes_the_exit_code_1(tmp_path, capsys):
 def test_options_reach_the_page(tmp_path):
     data = photos(tmp_path)
     run = write_run(tmp_path / "run", data, captions_of(data))
+    (run / "log.jsonl").unlink()
     moved = data.rename(tmp_path / "moved")
     words = ["report", str(run), "--out", str(tmp_path / "out"), "--title", "Mine <1>"]
     more = ["--photos", "2", "--extremes", "0", "--data", f"flickr8k={moved}"]

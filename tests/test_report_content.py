@@ -34,6 +34,7 @@ def test_an_unfinished_run_is_shown_and_named_but_breaks_nothing(tmp_path):
 def test_a_damaged_file_of_words_is_a_problem(tmp_path):
     run = write_run(tmp_path / "run", photos(tmp_path), None)
     (run / WORDS_FILE).write_text("{")
+    (run / "log.jsonl").unlink()
     report = collect([run], ReportOptions())
     assert (report.broken, report.words) == (1, [])
 
