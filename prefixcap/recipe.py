@@ -161,6 +161,12 @@ class Recipe(Settings):
         return name
 
     @model_validator(mode="after")
+    def _can_lose_patience(self) -> Self:
+        if self.train.patience and not self.dev:
+            raise ValueError("train.patience goes by validations on dev; give [[dev]], or drop it")
+        return self
+
+    @model_validator(mode="after")
     def _has_one_way_to_write(self) -> Self:
         if self.lstm and {"mapper", "language_model"} & self.model_fields_set:
             raise ValueError("[lstm] takes the place of [mapper] and [language_model]; drop those")

@@ -213,5 +213,8 @@ def _differences(before: Any, now: Any, key: str) -> Iterator[tuple[str, Any, An
         for name in sorted(before.keys() | now.keys()):
             inner = f"{key}.{name}" if key else name
             yield from _differences(before.get(name), now.get(name), inner)
+    elif isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        for number, (old, new) in enumerate(zip(before, now, strict=True)):
+            yield from _differences(old, new, f"{key}.{number}")
     elif before != now:
         yield key, before, now

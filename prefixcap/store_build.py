@@ -40,6 +40,10 @@ POLL_S = 0.2  # between two looks at the other processes
 Prepare = Callable[[int], "StoreBuild"]
 
 
+class FirstEndedError(Exception):
+    """The process that began a build is gone, so the others end too."""
+
+
 class StoreBuild:
     """A store in the making. Several processes may work on it, each with an object of its own.
 
@@ -219,9 +223,9 @@ def _help(prepare: Prepare, index: int, counts: list[int], threads: int) -> None
     def report(done: int) -> None:
         counts[index] = done
         if not first.is_alive():
-            os._exit(1)
+            raise FirstEndedError
 
-    with suppress(InputError):  # the first process meets it too, and says so
+    with suppress(InputError, FirstEndedError):  # the first process meets the former too
         prepare(index).encode(report, wait=False, decoders=_decoders(len(counts)))
 
 

@@ -54,7 +54,9 @@ def items(folder: Path) -> list[StoreItem]:
     return found
 
 
-def helper(folder: Path, store: str, report_deadly: Callable[[int], None] | None = None) -> None:
+def takes_shards(
+    folder: Path, store: str, report_deadly: Callable[[int], None] | None = None
+) -> None:
     """Make the free shards."""
     build = StoreBuild(folder / store, encoder(), items(folder), BATCH)
     build.encode(report_deadly or (lambda done: None), wait=False, decoders=1)
@@ -89,7 +91,7 @@ def dying_at(deadly: int, work: Callable[[Callable[[int], None]], None]) -> int:
 def kill_two_at_ever_later_steps(folder: Path) -> int:
     """Number of rounds until two builders of one store both survived."""
     for deadly in count():
-        children = [dying_at(deadly, partial(helper, folder, "killed")) for _ in range(2)]
+        children = [dying_at(deadly, partial(takes_shards, folder, "killed")) for _ in range(2)]
         statuses = [os.waitpid(child, 0)[1] for child in children]
         assert all(os.WIFSIGNALED(s) or os.WEXITSTATUS(s) == 0 for s in statuses), statuses
         if not any(os.WIFSIGNALED(status) for status in statuses):
@@ -127,17 +129,17 @@ def main(folder: Path) -> None:
     torch.set_num_threads(1)
     embeddings.SHARD_ROWS = SHARD_ROWS  # goes into each store's plan, which all processes follow
     build_store(folder / "whole", encoder(), items(folder), batch_size=BATCH)
-    for store in ("killed", "helper", "first"):
+    for store in ("killed", "second", "first"):
         embeddings.begin_store(folder / store, encoder(), items(folder))
     print("rounds", kill_two_at_ever_later_steps(folder))
-    reports = together(folder, "helper", victim=1)
+    reports = together(folder, "second", victim=1)
     assert {working for _, _, working in reports} == {1}, reports
     assert reports[-1] == (PHOTOS, PHOTOS, 1), reports
     first = dying_at(-1, lambda step: together(folder, "first", victim=0))
     assert os.WIFSIGNALED(os.waitpid(first, 0)[1])
     whole = EmbeddingStore(folder / "whole")
     assert len(whole) == PHOTOS - 1
-    for store in ("killed", "helper", "first"):
+    for store in ("killed", "second", "first"):
         skipped = build_store(folder / store, encoder(), items(folder), batch_size=BATCH)
         assert [photo.key for photo in skipped] == ["image 5"], store
         found = EmbeddingStore(folder / store)

@@ -4,10 +4,13 @@ from pathlib import Path
 
 import pytest
 
+from prefixcap.config import read_toml
 from prefixcap.errors import InputError
 from prefixcap.recipe import expand, load_recipe
+from tests.tiny_run import caption_recipe
 
-RECIPES = sorted((Path(__file__).parent.parent / "recipes").rglob("*.toml"))
+FILES = sorted((Path(__file__).parent.parent / "recipes").rglob("*.toml"))
+RECIPES = [path for path in FILES if "recipe" not in read_toml(path)]  # the others are studies
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.name}/{path.stem}")
@@ -36,3 +39,11 @@ def test_unset_variable_is_named(monkeypatch):
         expand("$PREFIXCAP_NOWHERE/photos")
     monkeypatch.setenv("PREFIXCAP_NOWHERE", "/somewhere")
     assert expand("$PREFIXCAP_NOWHERE/photos") == Path("/somewhere/photos")
+
+
+def test_patience_without_dev_is_refused(tmp_path):
+    path = tmp_path / "c.toml"
+    path.write_text(caption_recipe(tmp_path))
+    assert load_recipe(path, ["train.patience=2"]).train.patience == 2
+    with pytest.raises(InputError, match=r"give \[\[dev\]\], or drop it"):
+        load_recipe(path, ["train.patience=2", "dev=[]"])
