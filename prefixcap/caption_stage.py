@@ -1,7 +1,7 @@
 """The caption stages of a recipe: language model alone, or the whole captioner."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -28,6 +28,7 @@ from prefixcap.embeddings import EmbeddingStore
 from prefixcap.encoder import ImageEncoder, StatedEncoder, build_encoder, load_encoder
 from prefixcap.errors import InputError
 from prefixcap.lora import load_plain
+from prefixcap.lstm import LstmCaptioner
 from prefixcap.model import ClipCap
 from prefixcap.recipe import Recipe, TrainConfig, expand
 from prefixcap.run_folder import RunFolder
@@ -37,7 +38,7 @@ from prefixcap.tokenizer import CaptionTokenizer, train_bpe
 from prefixcap.train import Validation, fit
 from prefixcap.word_vocabulary import count_words
 
-DEV_BATCH = 64  # images whose captions are written at a time
+SAMPLE, SAMPLE_BATCH = 1000, 64  # images that an LSTM takes mean and spread of; at a time
 
 
 class CaptionTask(nn.Module):
@@ -90,6 +91,8 @@ def caption_recipe(recipe: Recipe, run: RunFolder, watch: Watch) -> None:
     source, readable = _image_source(recipe, records, encoder, run, watch)
     dev = read_dev_sources(recipe.dev)
     trained_on = [record for record, is_there in zip(records, readable, strict=True) if is_there]
+    if isinstance(model, LstmCaptioner) and earlier is None and not checkpoints(run.path):
+        model.see(_sample(source, np.flatnonzero(readable), encoder, recipe.train.seed))
     run.hold_data(data=_listed(trained_on), dev=_listed(r for part in dev for r in part))
     validation = None
     if recipe.dev:
@@ -294,6 +297,20 @@ def _image_source(
         return source, source.rows >= 0
     photos = load_photos(records, recipe, run, watch)
     return PixelSource(photos, recipe.views, encoder.config.preprocess), photos.readable
+
+
+def _sample(
+    source: ImageSource, usable: np.ndarray, encoder: ImageEncoder, seed: int
+) -> Iterator[Tensor]:
+    """Embeddings (B, D) or (B, N, D) of training images drawn at random, part by part."""
+    generator = np.random.default_rng((seed, 2))
+    chosen = generator.permutation(usable)[:SAMPLE]
+    for first in range(0, len(chosen), SAMPLE_BATCH):
+        pixels, embeddings = source.images(chosen[first : first + SAMPLE_BATCH], generator)
+        if pixels is not None:
+            with torch.no_grad():
+                embeddings = encoder.eval()(pixels)
+        yield embeddings
 
 
 def report_missing(

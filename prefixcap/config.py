@@ -147,6 +147,7 @@ class LstmConfig(Settings):
     `min_count`: words that occur fewer times in the captions become `<unk>`. `attention` looks at
     patch tokens anew for each word, with a `gate` and a penalty of weight `doubly_stochastic`
     (Xu et al. 2015, section 4.2.1); on a pooled vector it has one position only to look at.
+    `standardize`: embeddings are read less the training images' mean, in units of their spread.
     """
 
     attention: bool = False
@@ -158,6 +159,7 @@ class LstmConfig(Settings):
     attention_size: int = Field(512, ge=1)
     gate: bool = True
     doubly_stochastic: float = Field(1.0, ge=0)
+    standardize: bool = True
 
 
 class DecodeOptions(Settings):

@@ -1,5 +1,6 @@
 """LSTM captioners: Show and Tell, and Show, Attend and Tell; loss, start and step, their files."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Self
@@ -63,6 +64,11 @@ class LstmCaptioner(nn.Module):
     def build(cls, config: ModelConfig, tokenizer: CaptionTokenizer) -> Self:
         """Model to be trained."""
         return cls(config, tokenizer)
+
+    def see(self, embeddings: Iterable[Tensor]) -> None:
+        """Standardise from now on what is read, by parts (B, D) or (B, N, D) of training images."""
+        if self._settings.standardize:
+            self.network.standard.learn(embeddings)
 
     def loss(self, batch: CaptionBatch, *, label_smoothing: float = 0.0) -> tuple[Tensor, int]:
         """Sum of the weighted cross-entropies (float32 scalar), and number of caption tokens.
@@ -205,7 +211,7 @@ class LstmCaptioner(nn.Module):
         return self.config.lstm
 
     def _checked(self, embeddings: Tensor) -> Tensor:
-        """The embeddings, in the network's dtype, if they are those it was made for."""
+        """The embeddings, standardised, in the network's dtype, if it was made for such ones."""
         tokens, width = self.config.embedding_tokens, self.config.embedding_dim
         expected = (width,) if tokens is None else (tokens, width)
         if embeddings.shape[1:] != expected:
@@ -213,7 +219,7 @@ class LstmCaptioner(nn.Module):
                 f"embeddings are {tuple(embeddings.shape[1:])} per image, the LSTM expects "
                 f"{expected}; encode the images with this model's own encoder"
             )
-        return embeddings.to(self.network.output.weight.dtype)
+        return self.network.standard(embeddings.to(self.network.output.weight.dtype))
 
     def _config_to_save(self) -> ModelConfig:
         """Settings that say how photos are preprocessed."""

@@ -1,5 +1,6 @@
 """The two LSTM networks: Show and Tell, and Show, Attend and Tell with soft attention."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
@@ -11,6 +12,8 @@ from torch.nn.utils.rnn import PackedSequence
 from prefixcap.config import LstmConfig
 from prefixcap.cross_entropy import Targets
 from prefixcap.tokenizer import IGNORED
+
+LEAST_SPREAD = 0.1  # of a column, in mean spreads of all
 
 
 class Memory(NamedTuple):
@@ -93,12 +96,49 @@ class OrderedCaptions:
         return Targets(self.targets, rows, self.weights, smoothing)
 
 
+class Standardize(nn.Module):
+    """Embeddings less the mean of many images, in units of their spread; as they are until told.
+
+    CNN features are positive and share a large mean, CLIP's normalised ones are small. An LSTM's
+    gates saturate on the first and hardly see the second.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("spread", torch.ones(width))
+
+    def learn(self, parts: Iterable[Tensor]) -> None:
+        """Take mean and spread of each of the D columns of embeddings (B, D) or (B, N, D).
+
+        A column that hardly varies counts as one of a tenth of the columns' mean spread.
+        """
+        count, total, squares = 0, 0.0, 0.0
+        for part in parts:
+            rows = part.detach().flatten(0, -2).double()  # (B * N, D)
+            count, total, squares = (
+                count + len(rows),
+                total + rows.sum(0),
+                squares + (rows**2).sum(0),
+            )
+        mean = total / count  # (D,)
+        spread = (squares / count - mean**2).clamp(min=0).sqrt()
+        least = LEAST_SPREAD * spread.mean()
+        self.mean.copy_(mean)
+        self.spread.copy_(spread.clamp(min=least) if least > 0 else torch.ones_like(spread))
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        """Standardised embeddings, of the same shape."""
+        return (embeddings - self.mean) / self.spread
+
+
 class ShowTell(nn.Module):
     """LSTM whose first input is the image (Vinyals et al. 2015, section 3.1)."""
 
     def __init__(self, config: LstmConfig, embedding_dim: int, vocabulary: int) -> None:
         super().__init__()
         width, layers = config.embedding_size, config.layers
+        self.standard = Standardize(embedding_dim) if config.standardize else nn.Identity()
         self.image = nn.Linear(embedding_dim, width)
         self.words = nn.Embedding(vocabulary, width)
         between = config.dropout if layers > 1 else 0.0
@@ -138,6 +178,7 @@ class ShowAttendTell(nn.Module):
     def __init__(self, config: LstmConfig, embedding_dim: int, vocabulary: int) -> None:
         super().__init__()
         width, hidden, layers = config.embedding_size, config.hidden_size, config.layers
+        self.standard = Standardize(embedding_dim) if config.standardize else nn.Identity()
         self.first_hidden = nn.Linear(embedding_dim, layers * hidden)
         self.first_cell = nn.Linear(embedding_dim, layers * hidden)
         self.key = nn.Linear(embedding_dim, config.attention_size)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from prefixcap.lstm_networks import OrderedCaptions, ShowAttendTell, ShowTell
+from prefixcap.lstm_networks import OrderedCaptions, ShowAttendTell, ShowTell, Standardize
 from prefixcap.tokenizer import IGNORED
 from tests.tiny_lstm import WIDTH, tiny_batch, tiny_lstm, tiny_model, words_of
 
@@ -123,3 +123,19 @@ def test_every_weight_learns(attention: bool):
     model.loss(tiny_batch(model))[0].backward()
     still = [n for n, p in model.network.named_parameters() if not p.grad.abs().sum()]
     assert still == []
+
+
+@pytest.mark.parametrize("shape", [(50, WIDTH), (20, 6, WIDTH)])
+def test_standardised_embeddings_have_mean_0_and_spread_1_however_they_came_in(shape):
+    generator = torch.Generator().manual_seed(0)
+    scale = torch.linspace(0.01, 5, WIDTH)
+    scale[-1] = 0  # a column that never varies stays finite
+    embeddings = 7 + scale * torch.randn(shape, generator=generator)
+    standard = Standardize(WIDTH)
+    assert torch.equal(standard(embeddings), embeddings)
+    standard.learn(embeddings.split(7))
+    found = standard(embeddings).flatten(0, -2)
+    torch.testing.assert_close(found.mean(0), torch.zeros(WIDTH), rtol=0, atol=1e-3)
+    spread, varies = found.std(0, correction=0), scale > 0.1 * scale.mean() * 1.5
+    torch.testing.assert_close(spread[varies], torch.ones(int(varies.sum())))
+    assert spread.max() <= 1.001 and not found[:, -1].abs().max() > 1e-3

@@ -3,12 +3,14 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from prefixcap.batches import read_dev_sources
+from prefixcap.batches import StoreSource, read_dev_sources, read_sources
 from prefixcap.caption_stage import caption_recipe
 from prefixcap.captioner import Captioner
+from prefixcap.embeddings import EmbeddingStore
 from prefixcap.errors import InputError
 from prefixcap.evaluate import evaluate_captioner
 from prefixcap.lstm import LstmCaptioner
@@ -77,6 +79,13 @@ def train(recipe: Recipe, runs: Path) -> tuple[Path, list[dict]]:
     return run.path, [json.loads(line) for line in lines]
 
 
+def train_embeddings(recipe: Recipe) -> torch.Tensor:
+    """Stored embeddings of the recipe's training photos."""
+    records = read_sources(recipe.data)
+    source = StoreSource(EmbeddingStore(Path(recipe.store)), records)
+    return source.images(np.arange(len(records)), np.random.default_rng(0))[1]
+
+
 @pytest.mark.parametrize("path", RECIPES, ids=name_of)
 def test_header_says_row_command_cost_and_scores(path):
     header = path.read_text(encoding="utf-8").split("\nname =")[0]
@@ -98,6 +107,9 @@ def test_recipe_trains_two_steps_from_its_store(path, world, tmp_path):
     assert "flickr8k CIDEr" in log[-1]
     captioner = Captioner.from_pretrained(run / "best", device="cpu", dtype=torch.float32)
     assert isinstance(captioner.model, LstmCaptioner)
+    standard, seen = captioner.model.network.standard, train_embeddings(recipe).flatten(0, -2)
+    torch.testing.assert_close(standard.mean, seen.mean(0), rtol=1e-4, atol=1e-5)
+    assert standard(seen).std(0).max() == pytest.approx(1, abs=0.05)
     [records] = read_dev_sources(recipe.dev)
     written = evaluate_captioner(captioner, records, None, ("bleu",))
     assert written.scores.corpus["BLEU-1"] == pytest.approx(log[-1]["flickr8k BLEU-1"])
@@ -112,10 +124,15 @@ def test_an_lstm_learns_colours_from_pixels_and_goes_on_from_an_earlier_one(worl
     settings = [*sizes, *rate, *pixels, "lstm.embedding_size=32", "train.validate_epochs=25"]
     run, log = train(small(SHOW_TELL, world, *settings), tmp_path)
     assert log[-1]["score"] > 1.8  # the best constant caption has 1.56
-    second = [*settings, f"start_from={run}/best", "train.lr=1e-9", "name=again", "train.epochs=1"]
-    again = small(SHOW_TELL, world, *second)
-    _, second = train(again, tmp_path)
+    more = ["train.lr=1e-9", "train.ema=0.9", "name=again", "train.epochs=1"]
+    again, second = train(
+        small(SHOW_TELL, world, *settings, *more, f"start_from={run}/best"), tmp_path
+    )
     assert second[-1]["score"] == pytest.approx(max(line.get("score", 0) for line in log))
+    first, taken_over = (
+        LstmCaptioner.from_pretrained(folder / "best").network.standard for folder in (run, again)
+    )
+    assert torch.equal(first.spread, taken_over.spread) and first.spread.std() > 0
 
 
 def test_what_an_lstm_recipe_may_not_ask_for(world, tmp_path):
