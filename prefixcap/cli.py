@@ -17,7 +17,9 @@ from prefixcap import (
     cli_demo,
     cli_doctor,
     cli_evaluate,
+    cli_explain,
     cli_export,
+    cli_map,
     cli_model,
     cli_report,
     cli_study,
@@ -49,6 +51,8 @@ app.command()(cli_evaluate.evaluate)
 app.command()(cli_compare.compare)
 app.command()(cli_tune.tune)
 app.command()(cli_calibrate.calibrate)
+app.command()(cli_explain.explain)
+app.command("map")(cli_map.draw_map)
 app.command()(cli_export.export)
 app.command()(cli_report.report)
 app.add_typer(cli_data.app, name="data")

@@ -10,6 +10,8 @@ from prefixcap.errors import InputError
 from prefixcap.model import ClipCap
 from prefixcap.tokenizer import CaptionTokenizer
 
+COMPARED_ROWS = 256  # prefix vectors against the vocabulary at a time: 51 MB for GPT-2's
+
 
 @dataclass(frozen=True)
 class NearestToken:
@@ -64,8 +66,11 @@ def nearest_tokens(prefix: Tensor, vocabulary: Tensor, count: int) -> tuple[Tens
     if not 1 <= count <= len(vocabulary):
         raise InputError(f"{count} words per prefix slot: expected 1 to {len(vocabulary)}")
     directions = F.normalize(vocabulary.float(), dim=-1)  # (V, D)
-    nearest = (F.normalize(prefix.float(), dim=-1) @ directions.T).topk(count)  # (B, P, count)
-    return nearest.values, nearest.indices
+    rows = F.normalize(prefix.float(), dim=-1).flatten(0, 1)  # (B * P, D)
+    parts = [(part @ directions.T).topk(count) for part in rows.split(COMPARED_ROWS)]
+    shape = (*prefix.shape[:2], count)
+    values, ids = (torch.cat(columns).view(shape) for columns in zip(*parts, strict=True))
+    return values, ids
 
 
 def token_text(tokenizer: CaptionTokenizer, token: int) -> str:

@@ -19,7 +19,7 @@ from prefixcap.report_figures import (
 from prefixcap.report_gallery import Gallery, build_gallery
 from prefixcap.report_groups import Group, score_groups
 from prefixcap.report_photos import RecordFinder
-from prefixcap.report_prefix import PrefixWords, map_chart, read_words
+from prefixcap.report_prefix import PrefixWords, map_charts, read_words, words_table
 from prefixcap.report_results import (
     domains_table,
     errors_table,
@@ -144,6 +144,11 @@ class Report:
         return [(anchor, name) for anchor, name, there in sections if there]
 
     @property
+    def words_table(self) -> Table | None:
+        """How readable and how shared the runs' prefixes are, where that was measured."""
+        return words_table(self.words)
+
+    @property
     def origin(self) -> str:
         """What wrote the page."""
         return f"Written by prefixcap {prefixcap.__version__}, prefixcap report."
@@ -154,7 +159,7 @@ class Report:
         found = [self.runs_table] if self.runs else []
         for part in self.splits:
             found += [part.table, part.domains, part.published_apart, part.errors_table]
-        found += [part.table for part in self.studies]
+        found += [part.table for part in self.studies] + [self.words_table]
         return [table for table in found if table is not None]
 
     @property
@@ -178,7 +183,7 @@ def collect(folders: Sequence[Path], options: ReportOptions) -> Report:
     problems = [f"{run.name}: {line}" for run in runs for line in run.problems]
     noted = len(problems)
     words = list(_of_runs(runs, lambda run: read_words(run.folder), problems))
-    maps = list(_of_runs(runs, lambda run: map_chart(run.name, run.folder), problems))
+    maps = list(_of_runs(runs, lambda run: map_charts(run.name, run.folder), problems))
     finder = RecordFinder(options.data)
     splits = [_split_part(group, finder, options) for group in score_groups(runs)]
     return Report(
@@ -189,7 +194,7 @@ def collect(folders: Sequence[Path], options: ReportOptions) -> Report:
         splits,
         [*loss_charts(runs), *validation_charts(runs)],
         [StudyPart(study, study_table(study), study_charts(study)) for study in studies],
-        [chart for _, chart in maps],
+        [chart for _, charts in maps for chart in charts],
         words,
         problems,
         sum(run.broken for run in runs) + len(problems) - noted,
