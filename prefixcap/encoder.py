@@ -17,6 +17,8 @@ from prefixcap.config import EncoderConfig, PreprocessConfig
 from prefixcap.encoder_names import (
     clip_resnet_file,
     imagenet_resnet_file,
+    mobilenet_file,
+    names_int8,
     resolve_encoder,
     sizes_beside,
     sizes_of,
@@ -32,12 +34,11 @@ from prefixcap.transformer_encoders import build_transformer, load_transformer
 
 __all__ = ["ImageEncoder", "StatedEncoder", "build_encoder", "load_encoder", "resolve_encoder"]
 
-# Input of MobileNetV2's weights: level / 127.5 - 1, the whole photo squashed to 224 pixels.
+# Input of MobileNetV2's int8 weights: level / 127.5 - 1, the whole photo squashed to 224 pixels.
 MOBILENET_PREPROCESS = PreprocessConfig(
     resize="squash", resample="bilinear", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)
 )
-MOBILENET_FILE = "weights_int8.npz"
-# Input of torchvision's ResNets, and of timm's copies of them (tv_in1k).
+# Input of torchvision's ResNets and MobileNetV2, and of timm's copies of them (tv_in1k).
 IMAGENET_PREPROCESS = PreprocessConfig(
     crop_px=224,
     resize_px=256,
@@ -210,7 +211,7 @@ def build_encoder(config: EncoderConfig) -> ImageEncoder:
     if config.kind == "resnet" and config.resnet is not None:
         return _wrapped(config, ResNet(config.resnet))
     if config.kind == "mobilenetv2":
-        return _wrapped(config, MobileNetV2())
+        return _wrapped(config, MobileNetV2(symmetric=not names_int8(config.name)))
     if config.kind == "clip_resnet":
         return _wrapped(config, ClipResNet(sizes_of(config.name)))
     if config.kind == "imagenet_resnet":
@@ -224,8 +225,10 @@ def build_encoder(config: EncoderConfig) -> ImageEncoder:
 def _load_network(config: EncoderConfig) -> nn.Module:
     """Network of a kind with its weights."""
     if config.kind == "mobilenetv2":
-        path = Path(config.name).expanduser()
-        return MobileNetV2.from_int8_npz(path / MOBILENET_FILE if path.is_dir() else path)
+        if names_int8(config.name):
+            return MobileNetV2.from_int8_npz(Path(config.name).expanduser())
+        file = mobilenet_file(config.name, config.revision)
+        return MobileNetV2.from_tensors(read_tensors(file), str(file))
     if config.kind == "clip_resnet":
         file = clip_resnet_file(config.name, config.revision)
         tensors = read_tensors(file)
@@ -245,7 +248,7 @@ def _wrapped(config: EncoderConfig, network: nn.Module) -> ImageEncoder:
 def _own_preprocess(config: EncoderConfig, network: nn.Module) -> PreprocessConfig:
     """Preprocessing that a network's weights were trained with."""
     if config.kind == "mobilenetv2":
-        return MOBILENET_PREPROCESS
+        return MOBILENET_PREPROCESS if names_int8(config.name) else IMAGENET_PREPROCESS
     if config.kind == "imagenet_resnet":
         return IMAGENET_PREPROCESS
     if isinstance(network, ClipResNet):

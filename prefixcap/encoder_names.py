@@ -36,6 +36,8 @@ TORCHVISION_FILES = {
     "resnet101": "resnet101-63fe2227.pth",
     "resnet152": "resnet152-394f9c45.pth",
 }
+MOBILENET_NAME = re.compile(r"mobilenet_v2(?:[.-].*)?|(?:timm/)?mobilenetv2_100(?:[.-].*)?")
+TORCHVISION_MOBILENET = "mobilenet_v2-b0353104.pth"  # its first weights
 TORCHVISION_CACHE = Path("~/.cache/torch/hub/checkpoints")
 TIMM_FILES = ("model.safetensors", "pytorch_model.bin")
 IMAGENET_RESNET_NAME = re.compile(r"(?:timm/)?resnet(?:18|34|50|101|152)(?:[.-].*)?")
@@ -46,7 +48,8 @@ def resolve_encoder(name: str) -> EncoderConfig:
 
     A name is one of OpenAI's ("ViT-B/32", "RN50x4"), a hub name or folder of a CLIP, SigLIP or
     DINOv2 model, a weights file of a CLIP ResNet, a ResNet of torchvision or timm ("resnet50",
-    "timm/resnet50.a1_in1k", a file called so), or an npz of MobileNetV2.
+    "timm/resnet50.a1_in1k", a file called so), or MobileNetV2: "mobilenet_v2",
+    "timm/mobilenetv2_100.ra_in1k", a file called so, or an npz of int8 weights.
 
     Raises:
         InputError: the name means none of these, or the hub is needed to tell and is not there.
@@ -58,9 +61,11 @@ def resolve_encoder(name: str) -> EncoderConfig:
     path = Path(name).expanduser()
     if IMAGENET_RESNET_NAME.fullmatch(path.name if looks_local(name) else name):
         return EncoderConfig(kind="imagenet_resnet", name=name)
+    if MOBILENET_NAME.fullmatch(path.name if looks_local(name) else name):
+        return EncoderConfig(kind="mobilenetv2", name=name)
     if path.suffix in WEIGHT_SUFFIXES and not path.is_dir():
         return EncoderConfig(kind="clip_resnet", name=name)
-    if path.suffix == ".npz":
+    if names_int8(name):
         return EncoderConfig(kind="mobilenetv2", name=name)
     kind = _kind_by_name(name) or _kind_by_config(name)
     return EncoderConfig.model_validate({"kind": kind, "name": name})
@@ -115,6 +120,35 @@ def imagenet_resnet_file(name: str, revision: str | None = None) -> Path:
     raise InputError(
         f"{name}: has no {TIMM_FILES[0]}; give a weights file of torchvision, or one of "
         f"{', '.join(IMAGENET_RESNETS)}"
+    )
+
+
+def names_int8(name: str | None) -> bool:
+    """Whether a MobileNetV2's name is that of an npz of int8 weights."""
+    return Path(name or "").suffix == ".npz"
+
+
+def mobilenet_file(name: str, revision: str | None = None) -> Path:
+    """Weights file of a MobileNetV2: a path, a folder, a hub name, or "mobilenet_v2".
+
+    The last means torchvision's first weights, from torch.hub's cache.
+
+    Raises:
+        InputError: there is no such file, or the hub is away.
+    """
+    path = Path(name).expanduser()
+    if name == "mobilenet_v2" and not path.exists():
+        path = TORCHVISION_CACHE.expanduser() / TORCHVISION_MOBILENET
+    if path.is_file():
+        return path
+    if name != "mobilenet_v2":
+        for filename in TIMM_FILES:
+            found = model_file(name, filename, revision)
+            if found is not None:
+                return found
+    raise InputError(
+        f"{name}: no weights of MobileNetV2 there ({path}); give torchvision's file "
+        f"{TORCHVISION_MOBILENET}, timm/mobilenetv2_100.ra_in1k, or an npz of int8 weights"
     )
 
 
