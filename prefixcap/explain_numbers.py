@@ -142,7 +142,8 @@ def random_cosine(vocabulary: Tensor) -> float:
     """Mean cosine of random directions and the tokens nearest to them; always the same."""
     generator = torch.Generator().manual_seed(0)
     directions = torch.randn(1, RANDOM_DIRECTIONS, vocabulary.shape[1], generator=generator)
-    return float(nearest_tokens(directions.to(vocabulary.device), vocabulary, 1)[0].mean())
+    found, _ = nearest_tokens(directions.to(vocabulary.device), vocabulary.detach(), 1)
+    return float(found.mean())
 
 
 def _share(first: Sequence[Sequence[NearestToken]], words: Sequence[frozenset[str]]) -> float:

@@ -53,7 +53,7 @@ def test_a_runs_own_split_is_the_default_and_its_folder_gets_the_file(tmp_path, 
         "stage": "caption",
         "data": [{**source, "split": "train"}],
         "dev": [{**source, "split": "dev"}],
-        "encoder": {"kind": "resnet", "stored": True},
+        "encoder": {"kind": "clip", "name": "openai/clip-vit-base-patch32"},
     }
     (run / "recipe.json").write_text(json.dumps(recipe))
     assert cli.main(["explain", "-m", str(run)]) == 0

@@ -103,7 +103,7 @@ def test_a_model_is_opened_with_its_runs_store(captioner, records, tmp_path):
         "name": "tiny",
         "stage": "caption",
         "data": [{"format": "flickr8k", "path": "nowhere"}],
-        "encoder": {"kind": "resnet", "stored": True},
+        "encoder": {"kind": "clip", "name": "openai/clip-vit-base-patch32"},
         "store": str(tmp_path / "store"),
     }
     (run / "recipe.json").write_text(json.dumps(recipe))
