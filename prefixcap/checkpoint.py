@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from prefixcap.errors import InputError
 from prefixcap.optim import AveragedWeights
+from prefixcap.sharded import laid_out, whole
 
 PATTERN = re.compile(r"step-(\d{8})")
 
@@ -48,12 +49,13 @@ def save_checkpoint(
     run: Path,
     state: TrainState,
     module: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizer: dict[str, Tensor],
     average: AveragedWeights | None,
     keep: int,
 ) -> Path:
     """Write `run/checkpoints/step-N` (weights, optimizer, state), then drop old ones.
 
+    `optimizer` is what `optimizer_tensors` gives.
     Random numbers need no state: they follow from the step (`train.step_seed`).
 
     Raises:
@@ -65,7 +67,7 @@ def save_checkpoint(
     part.mkdir(parents=True)
     try:
         save_file(_contiguous(_trained_tensors(module)), part / "weights.safetensors")
-        save_file(_contiguous(_optimizer_tensors(optimizer)), part / "optimizer.safetensors")
+        save_file(_contiguous(optimizer), part / "optimizer.safetensors")
         if average is not None:
             save_file(_contiguous(average.average), part / "average.safetensors")
         extra = {**asdict(state), "average_step": average and average.step}
@@ -148,21 +150,33 @@ def _trained_tensors(module: nn.Module) -> dict[str, Tensor]:
     return tensors
 
 
-def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Optimizer state as flat tensors "index.key"."""
-    state = optimizer.state_dict()["state"]
-    return {
-        f"{index}.{key}": value if torch.is_tensor(value) else torch.tensor(value)
-        for index, values in state.items()
-        for key, value in values.items()
-    }
+def optimizer_tensors(optimizer: torch.optim.Optimizer, *, keep: bool = True) -> dict[str, Tensor]:
+    """Optimizer state as flat tensors "index.key"; that of shards whole, on the CPU.
+
+    Where there are shards every process has to call it; it comes back empty without `keep`.
+    """
+    tensors = {}
+    for index, values in optimizer.state_dict()["state"].items():
+        for key, value in values.items():
+            value = value if torch.is_tensor(value) else torch.tensor(value)
+            gathered = whole(value)
+            if keep:
+                tensors[f"{index}.{key}"] = value if gathered is value else gathered.cpu()
+    return tensors
 
 
 def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Put flat tensors "index.key" back; rates are set anew at every step."""
+    """Put flat tensors "index.key" back; rates are set anew at every step.
+
+    AdamW's fused step on a CPU reads weight and moments side by side in memory, so the moments of a
+    weight that is kept channels last have to be kept so too.
+    """
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     state: dict[int, dict[str, Any]] = {}
     for name, tensor in tensors.items():
         index, key = name.split(".", 1)
+        parameter = parameters[int(index)].detach()
+        tensor = laid_out(tensor, parameter) if tensor.shape == parameter.shape else tensor
         state.setdefault(int(index), {})[key] = tensor
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})

@@ -68,7 +68,8 @@ class Processes:
         """Give every process the main one's parameters and buffers."""
         if self.count > 1:
             for tensor in (*module.parameters(), *module.buffers()):
-                whole = tensor.detach().contiguous()  # what is kept channels last is a copy
+                # what is kept channels last, or on another device, is a copy
+                whole = tensor.detach().to(self.device).contiguous()
                 torch.distributed.broadcast(whole, 0)
                 tensor.detach().copy_(whole)
 

@@ -117,6 +117,7 @@ class TrainConfig(Settings):
     threads: int = Field(0, ge=0)  # 0: torch's own choice
     device: str = ""  # such as "cpu" or "cuda"; "": a GPU where there is one
     tensorboard: bool = False  # the log and dev photos with captions for TensorBoard too
+    shard: bool = False  # processes share weights, gradients and moments (FSDP), not only the work
 
     @model_validator(mode="after")
     def _single_captions_have_no_neighbours(self) -> Self:
@@ -125,6 +126,12 @@ class TrainConfig(Settings):
                 "shuffle_captions draws single captions; captions_per_image and caption_dropout "
                 "choose among an image's, leave them out"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _shards_have_no_average(self) -> Self:
+        if self.shard and self.ema:
+            raise ValueError("shard keeps no averaged weights; set ema = 0, or leave shard out")
         return self
 
 
@@ -172,6 +179,15 @@ class Recipe(Settings):
             raise ValueError("[lstm] takes the place of [mapper] and [language_model]; drop those")
         if self.lstm and not self.lstm.attention and self.encoder.output == "patches":
             raise ValueError("an lstm without attention reads one vector; set lstm.attention")
+        return self
+
+    @model_validator(mode="after")
+    def _has_a_language_model_to_shard(self) -> Self:
+        if self.train.shard and (self.lstm or self.distill or self.self_critical):
+            raise ValueError(
+                "train.shard is for captioners with a language model, trained on captions; leave "
+                "it out with [lstm], [distill] and [self_critical]"
+            )
         return self
 
 

@@ -27,6 +27,7 @@ FREE_TO_CHANGE = {
     "threads",
     "device",
     "tensorboard",
+    "shard",
 }
 
 

@@ -13,13 +13,20 @@ import torch
 from torch import Tensor, nn
 
 from prefixcap.batches import BatchSource, prefetched
-from prefixcap.checkpoint import TrainState, checkpoints, load_checkpoint, save_checkpoint
+from prefixcap.checkpoint import (
+    TrainState,
+    checkpoints,
+    load_checkpoint,
+    optimizer_tensors,
+    save_checkpoint,
+)
 from prefixcap.errors import InputError
 from prefixcap.optim import AveragedWeights, build_optimizer, rate_factor, set_rate
 from prefixcap.pace import COUNTS, Pace
-from prefixcap.processes import Processes
+from prefixcap.processes import CPU, Processes
 from prefixcap.recipe import TrainConfig
 from prefixcap.run_folder import RunFolder
+from prefixcap.sharded import gather, gathered, scatter, spread
 
 
 class Task(Protocol):
@@ -69,8 +76,8 @@ def fit(
 ) -> TrainState:
     """Train `task` to the end of its epochs, continuing from the run's last checkpoint.
 
-    It is moved to the device of `run.processes`, and each of these processes trains on its share
-    of every batch. At the end it holds the averaged weights where the settings ask for an average.
+    It moves to the device of `run.processes`, or its shards do (`config.shard`), and each of them
+    trains on its share of every batch. At the end it holds averaged weights if they are asked for.
 
     `validation` judges the averaged weights where there are any; nothing is trained by it, and the
     weights with the best "score" are kept.
@@ -80,30 +87,29 @@ def fit(
         InputError: a loss is not a number; the message says at which step, batch and rate.
     """
     processes = run.processes
-    _check_shares(config, processes)
-    processes.equal_weights(task.to(processes.device))
-    optimizer = build_optimizer(task, config)
-    average = AveragedWeights(task, config.ema) if config.ema else None
+    trained = _begun(task, config, processes)
+    optimizer = build_optimizer(trained, config)
+    average = AveragedWeights(trained, config.ema) if config.ema else None
     steps = step_count(source, config, config.epochs)
     validate_steps = step_count(source, config, config.validate_epochs)
-    state = _resume(run, task, optimizer, average)
-    keeper = Keeper(run, task, optimizer, average, config)
+    state = _resume(run, (task, trained), optimizer, average)
+    keeper = Keeper(run, (task, trained), optimizer, average, config)
     pace = Pace(state.step, steps, processes.device)
-    task.train()
+    trained.train()
     with interruptible() as asked_to_stop:
         batches = _batches(source, range(state.step, steps), config, processes)
         while not state.finished(steps, config.patience):
             began = time.perf_counter()
             torch.manual_seed(step_seed(config.seed, state.step, processes.index))
             rate = set_rate(optimizer, rate_factor(state.step, steps, config))
-            mean, values, stop = _add_gradients(task, batches, config, processes, asked_to_stop)
+            mean, values, stop = _add_gradients(trained, batches, config, processes, asked_to_stop)
             _check_loss(mean, state.step, rate, config, run)
             if config.clip_norm:
-                nn.utils.clip_grad_norm_(task.parameters(), config.clip_norm)
+                nn.utils.clip_grad_norm_(trained.parameters(), config.clip_norm)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             if average is not None:
-                average.update(task)
+                average.update(trained)
             state.step += 1
             values |= pace.after(state.step, time.perf_counter() - began, values)
             if on_progress:
@@ -117,7 +123,8 @@ def fit(
             if stop and not finished:
                 raise Interrupted(stop)
     if average is not None:
-        average.swap(task)
+        average.swap(trained)
+    gather(trained, task)
     return state
 
 
@@ -155,9 +162,11 @@ def _add_gradients(
     Their gradients, of all processes, are in `task`. The sum of all losses is divided by the count
     of all batches of all processes, so that a batch of long captions weighs as it would in one
     large batch. The first count is divided by at once and the rest is mended at the end, since the
-    others are not known yet.
+    others are not known yet. Shards add up gradients of all processes during the backward pass, so
+    that there nothing is divided by before.
     """
-    sums, divisor, values = [0.0, 0.0], 0, {}
+    sharded = _is_sharded(config, processes)
+    sums, divisor, values = [0.0, 0.0], int(sharded), {}
     for _ in range(config.accumulate):
         batch = processes.take(next(batches))
         kind = processes.device.type
@@ -176,12 +185,28 @@ def _add_gradients(
         for parameter in task.parameters():
             if parameter.grad is not None:
                 parameter.grad.mul_(factor)
-    processes.add_gradients(task)
+    if not sharded:
+        processes.add_gradients(task)
     values = {
         name: int(value) if name in COUNTS else value / count
         for name, value in zip(values, summed, strict=True)
     }
     return total / count, values, (signal_here or signal.SIGTERM) if stops else 0
+
+
+def _is_sharded(config: TrainConfig, processes: Processes) -> bool:
+    """Whether the processes share the weights, which takes more than one."""
+    return config.shard and processes.count > 1
+
+
+def _begun(task: nn.Module, config: TrainConfig, processes: Processes) -> nn.Module:
+    """What steps are taken on, with the main process's weights: `task` on its device, or shards."""
+    _check_shares(config, processes)
+    if not _is_sharded(config, processes):
+        processes.equal_weights(task.to(processes.device))
+        return task
+    processes.equal_weights(task.to(CPU))
+    return spread(task, processes)
 
 
 def _check_shares(config: TrainConfig, processes: Processes) -> None:
@@ -205,23 +230,28 @@ def _check_loss(mean: float, step: int, rate: float, config: TrainConfig, run: R
 
 
 class Keeper:
-    """Decides when a run is saved, and which of its weights were the best."""
+    """Decides when a run is saved, and which of its weights were the best.
+
+    `tasks` are the one with whole weights and the one that is trained: the same, or its shards.
+    """
 
     def __init__(
         self,
         run: RunFolder,
-        task: nn.Module,
+        tasks: tuple[nn.Module, nn.Module],
         optimizer: torch.optim.Optimizer,
         average: AveragedWeights | None,
         config: TrainConfig,
     ) -> None:
-        self.run, self.task, self.optimizer = run, task, optimizer
+        self.run, self.optimizer = run, optimizer
+        self.task, self.trained = tasks
         self.average, self.config = average, config
         self.saved_at = time.monotonic()
 
     def validate(self, state: TrainState, validation: Validation) -> None:
         """Log the values of the averaged weights and keep these weights if they are the best."""
-        with averaged(self.task, self.average):
+        device = self.run.processes.device
+        with averaged(self.trained, self.average), gathered(self.trained, self.task, device):
             self.task.eval()
             values = validation.scores(state.step)
             self.task.train()
@@ -232,11 +262,20 @@ class Keeper:
 
     def save_if_due(self, state: TrainState, last: bool) -> None:
         """Write a checkpoint when its time has come, or at the end."""
+        processes = self.run.processes
         is_due = time.monotonic() - self.saved_at > 60 * self.config.checkpoint_minutes
-        if self.run.processes.is_main and (last or is_due):
+        if _is_sharded(self.config, processes):  # all have to gather at the same step
+            is_due = bool(processes.sums(is_due)[0])
+        elif not processes.is_main:
+            return
+        if not last and not is_due:
+            return
+        gather(self.trained, self.task)
+        tensors = optimizer_tensors(self.optimizer, keep=processes.is_main)
+        if processes.is_main:
             keep = self.config.keep_checkpoints
-            save_checkpoint(self.run.path, state, self.task, self.optimizer, self.average, keep)
-            self.saved_at = time.monotonic()
+            save_checkpoint(self.run.path, state, self.task, tensors, self.average, keep)
+        self.saved_at = time.monotonic()
 
 
 @contextmanager
@@ -268,7 +307,7 @@ def interruptible() -> Iterator[Callable[[], int]]:
 
 def _resume(
     run: RunFolder,
-    task: nn.Module,
+    tasks: tuple[nn.Module, nn.Module],
     optimizer: torch.optim.Optimizer,
     average: AveragedWeights | None,
 ) -> TrainState:
@@ -278,11 +317,14 @@ def _resume(
         InputError: the checkpoint is damaged, or not every process finds the same.
     """
     found = checkpoints(run.path)
-    state = load_checkpoint(found[-1], task, optimizer, average) if found else TrainState()
-    seen = run.processes.gathered(state.step)
+    seen = run.processes.gathered(found[-1].name if found else "none")
     if len(set(seen)) > 1:
         raise InputError(
-            f"{run.path}: the processes found checkpoints of different steps there {seen}. Give "
-            "--runs a folder that all machines share"
+            f"{run.path}: the processes found different checkpoints there ({', '.join(seen)}). "
+            "Give --runs a folder that all machines share"
         )
+    if not found:
+        return TrainState()
+    state = load_checkpoint(found[-1], tasks[0], optimizer, average)
+    scatter(*tasks)
     return state

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from prefixcap import cli
@@ -18,7 +19,7 @@ from prefixcap.recipe import TrainConfig
 from prefixcap.train import fit
 from tests.source_tree import REPOSITORY
 from tests.tiny_run import caption_recipe, write_photos
-from tests.two_processes import ACCUMULATED, DEADLY_STEP, words
+from tests.two_processes import ACCUMULATED, DEADLY_STEP, SHARDED, words
 
 LAUNCH = ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
 LAUNCH += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
@@ -53,6 +54,7 @@ def alone(recipe) -> Path:
     runs = recipe.parent / "one"
     assert cli.main(words(recipe, runs, "plain")) == 0
     assert cli.main(words(recipe, runs, "accumulated") + ACCUMULATED) == 0
+    assert cli.main(words(recipe, runs, "sharded") + SHARDED) == 0
     return runs
 
 
@@ -66,7 +68,7 @@ def values_of(run: Path, name: str) -> dict[int, list[float]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["plain", "accumulated"])
+@pytest.mark.parametrize("name", ["plain", "accumulated", "sharded"])
 def test_two_processes_have_the_losses_of_one(launched, alone, name):
     for value in ("loss", "dev_loss", "score", "tokens", "captions"):
         theirs, ours = (values_of(runs / name, value) for runs in (alone, launched))
@@ -85,7 +87,7 @@ def test_the_main_process_alone_writes(launched):
 @pytest.mark.slow
 def test_processes_that_do_not_see_the_same_checkpoints_say_so(launched):
     codes = [json.loads((launched / f"exit-codes-{i}.json").read_text()) for i in (0, 1)]
-    assert codes == [[0, 0, 2, 0]] * 2
+    assert codes == [[0, 0, 2, 0, 0, 0, 0]] * 2
 
 
 @pytest.mark.slow
@@ -97,6 +99,19 @@ def test_a_signal_to_one_stops_all_and_one_process_goes_on(launched, alone, reci
     assert ours.keys() == theirs.keys()
     for step, expected in theirs.items():
         assert ours[step] == pytest.approx(expected, rel=1e-5), step
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["sharded", "sharded-stopped"])
+def test_shards_end_with_the_weights_of_one_process(launched, alone, recipe, name):
+    if name == "sharded-stopped":  # the other was gone on with by two
+        assert checkpoints(launched / name)[-1].name == f"step-{DEADLY_STEP + 1:08d}"
+        assert cli.main(words(recipe, launched, name) + SHARDED) == 0
+    for file in ("model/model.safetensors", "checkpoints/step-00000008/optimizer.safetensors"):
+        ours, theirs = load_file(launched / name / file), load_file(alone / "sharded" / file)
+        assert ours.keys() == theirs.keys()
+        for key, expected in theirs.items():
+            torch.testing.assert_close(ours[key], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_shares_are_all_things_once_and_in_order():

@@ -204,6 +204,35 @@ def test_a_stopped_run_remembers_how_long_nothing_was_gained(tmp_path):
     assert fit(Line(), Points(), early(2), run, scores.validation).step == 40
 
 
+class Filters(nn.Module):
+    """Weights that are kept channels last and drawn to zero."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        weight = torch.linspace(-1, 1, 36).view(2, 3, 2, 3)
+        self.weight = nn.Parameter(weight.to(memory_format=torch.channels_last))
+
+    def loss(self, batch):
+        """Sum of squares, one, and nothing more to log."""
+        return (self.weight**2).sum(), 1, {}
+
+
+def test_a_stopped_run_goes_on_exactly_with_weights_kept_channels_last(tmp_path):
+    config = TrainConfig(epochs=0.5, lr=0.1, warmup_steps=2, precision="fp32")
+    whole, again = Filters(), Filters()
+    fit(whole, Points(), config, run_folder(tmp_path, tmp_path))
+
+    def stop(progress: Progress) -> None:
+        if progress.step == 10:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    run = run_folder(tmp_path, tmp_path, "stopped")
+    with pytest.raises(Interrupted):
+        fit(Filters(), Points(), config, run, None, stop)
+    assert fit(again, Points(), config, run).step == 20
+    assert torch.equal(again.weight, whole.weight)
+
+
 def test_nan_stops_with_step_and_rate(tmp_path):
     config = TrainConfig(epochs=1, lr=0.1, warmup_steps=0, precision="fp32")
     with pytest.raises(InputError, match=r"loss is nan at step 7 \(batch 7, rate 0\.0825\)"):
