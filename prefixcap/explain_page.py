@@ -143,7 +143,7 @@ def _numbers(explanation: Explanation) -> str:
             ", ".join(words[:4]) + (" …" if len(words) > 4 else ""),
             f"{shared.cosine[slot]:.2f}",
             f"{100 * shared.between[slot]:.0f} %",
-            f"{shared.directions[slot]:.1f}",
+            f"{shared.directions[slot]:.1f}" if shared.between[slot] >= 0.005 else "",
             signed(sum(look.effect.log_prob for look in looks) / len(looks)),
             f"{changed} of {len(looks)}",
         ]
