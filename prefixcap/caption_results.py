@@ -1,4 +1,4 @@
-"""Captions of a split in a file: COCO's results format, ours, tables; matched to records, written."""
+"""Captions of a split in a file: COCO's format, ours, tables; matched to records, written."""
 
 import csv
 import io
