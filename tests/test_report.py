@@ -11,6 +11,7 @@ import pytest
 
 from prefixcap.report import WrittenReport, write_report
 from prefixcap.report_content import ReportOptions
+from prefixcap.report_prefix import MAP_FILE, WORDS_FILE
 from tests.source_tree import REPOSITORY
 from tests.tiny_report import captions_of, photos, write_run, write_study
 
@@ -29,6 +30,15 @@ def folders(tmp_path_factory) -> list[Path]:
         for name, text in (("right", None), ("odd", odd))
     ]
     (runs[1] / "log.jsonl").unlink()
+    slots = [[{"text": "<motor>", "similarity": 0.61}]]
+    words = {
+        "images": [{"image_id": "1", "caption": "a <bike>", "slots": slots}],
+        "shared": 0.25,
+        "numbers": {"images": 200, "readability": {"references": 0.314}},
+    }
+    (runs[0] / WORDS_FILE).write_text(json.dumps(words))
+    points = [{"kind": kind, "x": x, "y": x} for x, kind in enumerate(["image", "caption"])]
+    (runs[0] / MAP_FILE).write_text(json.dumps({"points": points, "joint": False}))
     scores = runs[1] / "scores-dev.json"
     scores.write_text(scores.read_text().replace("SURROGATE", "\\udcff"))
     return [*runs, write_study(folder / "prefix")]
@@ -64,6 +74,13 @@ def test_links_lead_to_places_in_the_page_or_to_its_files(page, written):
 def test_captions_are_text_whatever_they_hold(page):
     assert "&lt;script&gt;alert(1)&lt;/script&gt; &amp; \\udcff photo" in page
     assert "<script>" not in page
+
+
+def test_prefix_words_their_numbers_and_maps_have_sections(page, written):
+    assert "&lt;motor&gt;<i>0.61</i>" in page and "a &lt;bike&gt;" in page
+    assert "25 % of the slots" in page and ">31.4<" in page
+    names = {"figures/map-right.svg", "figures/map-right-captions.pdf", "tables/prefix-words.csv"}
+    assert names <= set(written.files)
 
 
 def test_drawings_are_whole_and_no_id_is_there_twice(page):
