@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from prefixcap import caption_stage
+from prefixcap import dev_split
 from prefixcap.batches import read_dev_sources
 from prefixcap.caption_stage import caption_recipe
 from prefixcap.captioner import Captioner
@@ -174,7 +174,7 @@ def test_dev_photos_are_not_opened_where_their_embeddings_are_stored(world, tmp_
     def fail(*_: object) -> None:
         raise AssertionError("a photo was captioned")
 
-    monkeypatch.setattr(caption_stage, "evaluate_captioner", fail)
+    monkeypatch.setattr(dev_split, "open_photos", fail)
     _, log = train(small(PAPER[0], world), tmp_path)
     assert "flickr8k CIDEr" in log[-1]
 
