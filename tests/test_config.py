@@ -7,7 +7,9 @@ from prefixcap.errors import InputError
 
 
 def test_unknown_key_and_wrong_type_are_named():
-    with pytest.raises(InputError, match=r"r\.toml: beam_size: .*\(found 0\); beams: there is no such setting"):
+    with pytest.raises(
+        InputError, match=r"r\.toml: beam_size: .*\(found 0\); beams: there is no such setting"
+    ):
         parse(DecodeOptions, {"beam_size": 0, "beams": 3}, "r.toml")
 
 
