@@ -1,8 +1,7 @@
 """`prefixcap study`: a recipe with changes and seeds, all of it run, scored, tabled and drawn."""
 
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +11,7 @@ from prefixcap.cli_progress import Stopped
 from prefixcap.cli_tables import show_table
 from prefixcap.cli_watch import Watcher
 from prefixcap.errors import MissingExtraError
+from prefixcap.signals import interruptible
 
 if TYPE_CHECKING:
     from prefixcap.study import Event
@@ -62,7 +62,7 @@ def _run(plan: "Study", file: Path, folder: Path, jobs: int | None) -> dict[str,
     from prefixcap.study_plan import planned_runs
 
     recipes = [run.load(file) for run in planned_runs(plan)]
-    with Watcher() as watcher, _noted_signals() as asked_to_stop:
+    with Watcher() as watcher, interruptible() as asked_to_stop:
         controls = Controls(jobs or default_jobs(recipes), _teller(watcher), asked_to_stop)
         try:
             return run_study(plan, file, folder, controls)
@@ -82,21 +82,6 @@ def _teller(watcher: Watcher) -> Callable[["Event"], None]:
         watcher.show("runs", event.done, event.runs)
 
     return tell
-
-
-@contextmanager
-def _noted_signals() -> Iterator[Callable[[], int]]:
-    """Inside the block SIGTERM and SIGINT are only noted; the yielded function reads the first."""
-    received: list[int] = []
-    former = {
-        number: signal.signal(number, lambda number, _: received.append(number))
-        for number in (signal.SIGTERM, signal.SIGINT)
-    }
-    try:
-        yield lambda: received[0] if received else 0
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
 
 
 def _show(folder: Path, results: dict[str, Any]) -> None:

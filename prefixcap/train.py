@@ -27,6 +27,7 @@ from prefixcap.processes import CPU, Processes
 from prefixcap.recipe import TrainConfig
 from prefixcap.run_folder import RunFolder
 from prefixcap.sharded import gather, gathered, scatter, spread
+from prefixcap.signals import interruptible
 
 
 class Task(Protocol):
@@ -288,21 +289,6 @@ def averaged(task: nn.Module, average: AveragedWeights | None) -> Iterator[None]
     finally:
         if average is not None:
             average.swap(task)
-
-
-@contextmanager
-def interruptible() -> Iterator[Callable[[], int]]:
-    """Inside the block SIGTERM and SIGINT are only noted; the yielded function reads the first."""
-    received: list[int] = []
-    handlers = {
-        number: signal.signal(number, lambda number, _: received.append(number))
-        for number in (signal.SIGTERM, signal.SIGINT)
-    }
-    try:
-        yield lambda: received[0] if received else 0
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
 
 
 def _resume(
