@@ -53,17 +53,17 @@ def similarities(folder: Path, photo: Path, texts: list[str]) -> tuple[np.ndarra
 def test_scores_are_the_paper_s_formulas_on_transformers_similarities(folder, split):
     clip = load_clip(str(folder), precision="fp32", device="cpu")
     found = clip_scores(clip, CAPTIONS, split).statistics
-    signs = set()
+    cosines = []
     for place, record in enumerate(split):
         texts = [CAPTIONS[record.image_id], *record.captions]
         with_photo, with_references = similarities(folder, record.path, texts)
-        signs.add(bool(with_photo[0] > 0))
+        cosines.append(with_photo[0])
         first = 2.5 * max(with_photo[0], 0)
         nearest = max(with_references.max(), 0)
         both = 2 * first * nearest / (first + nearest) if first + nearest else 0
         assert found["CLIPScore"].per_image[place] == pytest.approx(first, abs=1e-5)
         assert found["RefCLIPScore"].per_image[place] == pytest.approx(both, abs=1e-5)
-    assert True in signs
+    assert max(cosines) > 0  # some captions score more than 0
 
 
 def test_a_negative_cosine_counts_as_none(folder, split):

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import (
     CLIPConfig,
@@ -35,6 +36,7 @@ def save_whole_clip(folder: Path) -> Path:
     end = {"eos_token_id": ids["<|endoftext|>"], "bos_token_id": ids["<|startoftext|>"]}
     text = {**TEXT, **end, "pad_token_id": ids["<|endoftext|>"]}
     config = CLIPConfig(text_config=text, vision_config=VISION, projection_dim=20)
+    torch.manual_seed(2)  # weights under which a photo is like some captions and unlike others
     noisy(CLIPModel(config)).save_pretrained(folder)
     clip_processor().save_pretrained(folder)
     CLIPTokenizer(vocab=ids, merges=[]).save_pretrained(folder)
@@ -55,6 +57,7 @@ def save_whole_siglip(folder: Path) -> Path:
     vision = {key: value for key, value in VISION.items() if key != "projection_dim"}
     text = {**TEXT, "projection_size": VISION["hidden_size"], "vocab_size": len(letters)}
     config = SiglipConfig(text_config=text, vision_config=vision)
+    torch.manual_seed(0)
     noisy(SiglipModel(config)).save_pretrained(folder)
     SiglipImageProcessorPil(size=SQUARE).save_pretrained(folder)
     PreTrainedTokenizerFast(
