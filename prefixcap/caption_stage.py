@@ -29,6 +29,7 @@ from prefixcap.encoder import ImageEncoder, StatedEncoder, build_encoder, load_e
 from prefixcap.errors import InputError
 from prefixcap.lora import load_plain
 from prefixcap.lstm import LstmCaptioner
+from prefixcap.mapper import resized_positions
 from prefixcap.model import ClipCap
 from prefixcap.recipe import Recipe, TrainConfig, expand
 from prefixcap.run_folder import RunFolder
@@ -192,12 +193,17 @@ def _take_over(model: CaptionModel, earlier: CaptionModel, *, mapper: bool) -> N
     """Copy an LSTM, or a language model and the mapper if asked, of an earlier model of its sizes.
 
     A mapper that never saw an image (stage "language") is not worth taking: its outputs grow to a
-    large constant in which images then drown.
+    large constant in which images then drown. One of patch tokens fits another resolution too.
     """
     parts = list(zip(model.caption_parts, earlier.caption_parts, strict=True))
     try:
         for part, earlier_part in parts if mapper else parts[-1:]:
-            load_plain(part, earlier_part.state_dict())
+            tensors = earlier_part.state_dict()
+            if "positions" in tensors and model.config.embedding_tokens:  # a mapper of patch tokens
+                tensors["positions"] = resized_positions(
+                    tensors["positions"], model.config.embedding_tokens
+                )
+            load_plain(part, tensors)
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
         raise InputError(f"the model to start from has other sizes ({reason})") from error

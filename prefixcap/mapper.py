@@ -1,6 +1,9 @@
 """Mapping networks: an image embedding becomes the prefix that the language model continues."""
 
+import math
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from prefixcap.config import MapperConfig
@@ -160,6 +163,20 @@ class TransformerMapper(nn.Module):
 
 
 Mapper = LinearMapper | MLPMapper | TransformerMapper
+
+
+def resized_positions(positions: Tensor, tokens: int) -> Tensor:
+    """Vectors (M, W) for the places of a square grid of `tokens` = M, from those (N, W) of another.
+
+    Bilinear between the places' centres, as positions are taken to another resolution
+    (Dosovitskiy et al. 2021, section 3.2). Unchanged where either grid is not square.
+    """
+    former, side = math.isqrt(len(positions)), math.isqrt(tokens)
+    if len(positions) == tokens or former**2 != len(positions) or side**2 != tokens:
+        return positions
+    grid = positions.T.reshape(1, -1, former, former)  # (1, W, F, F)
+    resized = F.interpolate(grid, (side, side), mode="bilinear", align_corners=False)
+    return resized[0].flatten(1).T.contiguous()  # (M, W)
 
 
 def build_mapper(

@@ -6,7 +6,7 @@ from torch import nn
 
 from prefixcap.config import MapperConfig
 from prefixcap.errors import InputError
-from prefixcap.mapper import AttentionPool, build_mapper
+from prefixcap.mapper import AttentionPool, build_mapper, resized_positions
 
 DIM, WIDTH, PATCHES = 12, 16, 5
 KINDS = ["mlp", "transformer", "linear"]
@@ -85,6 +85,18 @@ def test_transformer_knows_where_a_patch_is():
     torch.testing.assert_close(mapper(patches), mapper(swapped))  # at first all places are alike
     nn.init.normal_(mapper.positions)
     assert not torch.allclose(mapper(patches), mapper(swapped), atol=1e-3)
+
+
+def test_positions_of_another_resolution_lie_between_the_former_places():
+    rows, columns = torch.meshgrid(torch.arange(4.0), torch.arange(4.0), indexing="ij")
+    former = torch.stack([rows, columns, torch.full((4, 4), 7.0)], dim=-1).flatten(0, 1)  # (16, 3)
+    resized = resized_positions(former, 64).view(8, 8, 3)
+    places = torch.tensor([0, 0.25, 0.75, 1.25, 1.75, 2.25, 2.75, 3])  # centres, the edge goes on
+    torch.testing.assert_close(resized[..., 0], places[:, None].expand(8, 8))
+    torch.testing.assert_close(resized[..., 1], places.expand(8, 8))
+    torch.testing.assert_close(resized[..., 2], torch.full((8, 8), 7.0))
+    assert resized_positions(former, 16) is former
+    assert resized_positions(former, 15) is former  # no square: refused where it is loaded
 
 
 def test_attention_pool_starts_as_the_mean_and_then_weighs():

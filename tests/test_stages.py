@@ -104,6 +104,23 @@ def test_language_stage_needs_no_photo_and_its_weights_are_taken_over(world):
         run_caption(both, RunFolder(world / "runs/both", both), Watch())
 
 
+def test_a_captioner_goes_on_at_another_resolution(world):
+    text = caption_recipe(world / "data", f'encoder_from = "{world}/runs/tiny-distill"')
+    small = recipe_from(world, "p.toml", text, "name=small", "train.epochs=1")
+    run_caption(small, RunFolder(world / "runs/small", small), Watch())
+    change = ["name=large", "encoder.preprocess.crop_px=64", "train.epochs=0.01"]
+    large = recipe_from(world, "q.toml", text, f"start_from={world}/runs/small/model", *change)
+    run_caption(large, RunFolder(world / "runs/large", large), Watch())
+    before, after = (
+        load_file(world / f"runs/{n}/model/model.safetensors") for n in ("small", "large")
+    )
+    former, now = before["mapper.positions"], after["mapper.positions"]
+    assert len(now) == 4 * len(former)
+    assert former.abs().max() > 0  # it learned something
+    torch.testing.assert_close(now.mean(0), former.mean(0))
+    assert torch.equal(after["mapper.linear.weight"], before["mapper.linear.weight"])
+
+
 def test_other_sizes_are_refused(world):
     text = caption_recipe(world / "data", f'encoder_from = "{world}/runs/tiny-distill"')
     text = text.replace("widths = [4, 8]", "widths = [4, 6]")
