@@ -222,6 +222,15 @@ def build_encoder(config: EncoderConfig) -> ImageEncoder:
     return _wrapped(config, build_transformer(config.kind, file.parent, config.name))
 
 
+def stored_encoder(config: EncoderConfig) -> ImageEncoder | None:
+    """Frozen encoder to be filled from its model's own file; None where its weights are elsewhere.
+
+    Raises:
+        InputError: its sizes cannot be found.
+    """
+    return build_encoder(config).requires_grad_(False) if config.stored else None
+
+
 def _load_network(config: EncoderConfig) -> nn.Module:
     """Network of a kind with its weights."""
     if config.kind == "mobilenetv2":

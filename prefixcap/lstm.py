@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Self
 
 import torch
@@ -11,25 +10,17 @@ from torch import Tensor, nn
 from prefixcap.caption_batch import CaptionBatch, check_weights
 from prefixcap.config import LstmConfig, ModelConfig
 from prefixcap.cross_entropy import chunked_cross_entropy
-from prefixcap.encoder import ImageEncoder, build_encoder
+from prefixcap.encoder import ImageEncoder, stored_encoder
 from prefixcap.errors import InputError
 from prefixcap.lstm_networks import OrderedCaptions, build_network
 from prefixcap.lstm_step import LstmState, LstmStepper
-from prefixcap.model_card import model_card
-from prefixcap.model_files import (
-    WEIGHTS_FILE,
-    cast,
-    fill,
-    open_model,
-    stored_tensors,
-    upload_model,
-    write_model,
-)
+from prefixcap.model_files import ModelFolder
+from prefixcap.saved_model import SavedModel
 from prefixcap.tokenizer import CaptionTokenizer
 from prefixcap.word_vocabulary import special_ids
 
 
-class LstmCaptioner(nn.Module):
+class LstmCaptioner(SavedModel):
     """Image embeddings in, captions of whole words out, by an LSTM.
 
     Without attention it is Show and Tell (Vinyals et al. 2015), with it Show, Attend and Tell (Xu
@@ -140,39 +131,6 @@ class LstmCaptioner(nn.Module):
         """What turns embeddings into captions."""
         return [self.network]
 
-    @property
-    def trained_parameters(self) -> int:
-        """Number of weights that training changes, as the papers' tables count them."""
-        return sum(p.numel() for p in self.parameters() if p.requires_grad)
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        name: str | Path,
-        *,
-        revision: str | None = None,
-        device: str | torch.device = "cpu",
-        dtype: torch.dtype | None = None,
-    ) -> Self:
-        """Trained model in evaluation mode, by folder or hub name.
-
-        Args:
-            name: where it is.
-            revision: branch, tag or commit of a hub model.
-            device: where its weights go.
-            dtype: of its weights; None is float32, however they are stored.
-
-        Raises:
-            InputError: no such model, or a file of it is missing, cut off or does not fit.
-        """
-        found = open_model(str(name), revision)
-        encoder = None
-        if found.config.encoder.stored:
-            encoder = build_encoder(found.config.encoder).requires_grad_(False)
-        model = cls(found.config, found.tokenizer, encoder)
-        fill(model._parts(), found.files[WEIGHTS_FILE])
-        return model.to(device=device, dtype=dtype).eval()
-
     def save_pretrained(
         self, folder: str | Path, *, dtype: torch.dtype | None = None, card: str | None = None
     ) -> None:
@@ -187,10 +145,7 @@ class LstmCaptioner(nn.Module):
             InputError: the encoder's weights belong into the model, but it has no encoder.
             OSError: the folder cannot be written, or the disk is full.
         """
-        config, tensors = self._config_to_save(), stored_tensors(self._parts())
-        if dtype is not None:
-            tensors = {name: cast(tensor, dtype, name) for name, tensor in tensors.items()}
-        write_model(Path(folder), config, tensors, self.tokenizer, card or model_card(config))
+        self._write(Path(folder), self._preprocessed_config(), dtype, card)
 
     def push_to_hub(
         self, repo_id: str, *, private: bool = False, dtype: torch.dtype | None = None
@@ -200,10 +155,7 @@ class LstmCaptioner(nn.Module):
         Raises:
             InputError: the hub cannot be reached, or refuses the name or the login.
         """
-        card = model_card(self._config_to_save(), name=repo_id)
-        with TemporaryDirectory() as folder:
-            self.save_pretrained(folder, dtype=dtype, card=card)
-            return upload_model(Path(folder), repo_id, private=private)
+        return self._upload(repo_id, self._preprocessed_config(), dtype, private=private)
 
     @property
     def _settings(self) -> LstmConfig:
@@ -212,31 +164,12 @@ class LstmCaptioner(nn.Module):
 
     def _checked(self, embeddings: Tensor) -> Tensor:
         """The embeddings, standardised, in the network's dtype, if it was made for such ones."""
-        tokens, width = self.config.embedding_tokens, self.config.embedding_dim
-        expected = (width,) if tokens is None else (tokens, width)
-        if embeddings.shape[1:] != expected:
-            raise InputError(
-                f"embeddings are {tuple(embeddings.shape[1:])} per image, the LSTM expects "
-                f"{expected}; encode the images with this model's own encoder"
-            )
+        self._check_embeddings(embeddings, "LSTM")
         return self.network.standard(embeddings.to(self.network.output.weight.dtype))
 
-    def _config_to_save(self) -> ModelConfig:
-        """Settings that say how photos are preprocessed."""
-        if self.encoder is None:
-            return self.config
-        preprocess = self.encoder.config.preprocess
-        encoder = self.config.encoder.model_copy(update={"preprocess": preprocess})
-        return self.config.model_copy(update={"encoder": encoder})
+    @classmethod
+    def _from_settings(cls, found: ModelFolder) -> Self:
+        return cls(found.config, found.tokenizer, stored_encoder(found.config.encoder))
 
-    def _parts(self) -> nn.ModuleDict:
-        """What is stored with the model."""
-        parts: dict[str, nn.Module] = {"lstm": self.network}
-        if self.config.encoder.stored:
-            if self.encoder is None:
-                raise InputError(
-                    "the encoder's weights belong into this model, but it has no encoder; "
-                    "set model.encoder, or encoder.stored to false"
-                )
-            parts["encoder"] = self.encoder
-        return nn.ModuleDict(parts)
+    def _caption_modules(self, config: ModelConfig) -> dict[str, nn.Module]:
+        return {"lstm": self.network}

@@ -1,38 +1,28 @@
 """ClipCap: a mapper in front of a causal language model; loss, start and step, and its files."""
 
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Self
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from prefixcap.caption_batch import CaptionBatch, check_weights
 from prefixcap.causal_lm import fresh_gpt2, load_causal_lm, pinned, stored_causal_lm
 from prefixcap.config import ModelConfig
-from prefixcap.encoder import ImageEncoder, build_encoder
+from prefixcap.encoder import ImageEncoder, stored_encoder
 from prefixcap.errors import InputError
 from prefixcap.language_model import PrefixDecoder, State
 from prefixcap.lora import add_adapters, merged
 from prefixcap.mapper import Mapper, build_mapper
-from prefixcap.model_card import model_card
-from prefixcap.model_files import (
-    LM_CONFIG_FILE,
-    WEIGHTS_FILE,
-    cast,
-    fill,
-    open_model,
-    stored_tensors,
-    upload_model,
-    write_model,
-)
+from prefixcap.model_files import LM_CONFIG_FILE, ModelFolder
 from prefixcap.packed_loss import Abilities, abilities_of, packed_loss
 from prefixcap.packed_rows import pack
+from prefixcap.saved_model import SavedModel
 from prefixcap.tokenizer import CaptionTokenizer
 
 
-class ClipCap(nn.Module):
+class ClipCap(SavedModel):
     """Image embeddings in, captions out (Mokady et al., arXiv 2111.09734).
 
     Attributes:
@@ -82,13 +72,7 @@ class ClipCap(nn.Module):
         Raises:
             InputError: embeddings of another width or kind than the mapper was made for.
         """
-        tokens, width = self.config.embedding_tokens, self.config.embedding_dim
-        expected = (width,) if tokens is None else (tokens, width)
-        if embeddings.shape[1:] != expected:
-            raise InputError(
-                f"embeddings are {tuple(embeddings.shape[1:])} per image, the mapper expects "
-                f"{expected}; encode the images with this model's own encoder"
-            )
+        self._check_embeddings(embeddings, "mapper")
         return self.mapper(embeddings.to(next(self.mapper.parameters()).dtype))
 
     def loss(
@@ -137,39 +121,6 @@ class ClipCap(nn.Module):
         """What turns embeddings into captions."""
         return [self.mapper, self.lm]
 
-    @property
-    def trained_parameters(self) -> int:
-        """Number of weights that training changes, as the papers' tables count them."""
-        return sum(p.numel() for p in self.parameters() if p.requires_grad)
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        name: str | Path,
-        *,
-        revision: str | None = None,
-        device: str | torch.device = "cpu",
-        dtype: torch.dtype | None = None,
-    ) -> Self:
-        """Trained model in evaluation mode, by folder, hub name or built-in name.
-
-        Args:
-            name: where it is.
-            revision: branch, tag or commit of a hub model.
-            device: where its weights go.
-            dtype: of its weights; None is float32, however they are stored.
-
-        Raises:
-            InputError: no such model, or a file of it is missing, cut off or does not fit.
-        """
-        found = open_model(str(name), revision)
-        config = found.config
-        lm = stored_causal_lm(config.language_model, found.files.get(LM_CONFIG_FILE))
-        encoder = _stored_encoder(config)
-        model = cls(config, _mapper(config, lm), lm, found.tokenizer, encoder)
-        fill(model._parts(config), found.files[WEIGHTS_FILE])
-        return model.to(device=device, dtype=dtype).eval()
-
     def save_pretrained(
         self,
         folder: str | Path,
@@ -191,14 +142,7 @@ class ClipCap(nn.Module):
             InputError: `store_lm` is False for a language model that no name leads back to.
             OSError: the folder cannot be written, or the disk is full.
         """
-        config = self._config_to_save(store_lm)
-        tensors = stored_tensors(self._parts(config))
-        if dtype is not None:
-            tensors = {name: cast(tensor, dtype, name) for name, tensor in tensors.items()}
-        lm_config = config.language_model
-        settings = self.lm.config if lm_config.stored and lm_config.name else None
-        text = card or model_card(config)
-        write_model(Path(folder), config, tensors, self.tokenizer, text, settings)
+        self._write(Path(folder), self._config_to_save(store_lm), dtype, card)
 
     def push_to_hub(
         self,
@@ -213,10 +157,7 @@ class ClipCap(nn.Module):
         Raises:
             InputError: the hub cannot be reached, or refuses the name or the login.
         """
-        card = model_card(self._config_to_save(store_lm), name=repo_id)
-        with TemporaryDirectory() as folder:
-            self.save_pretrained(folder, store_lm=store_lm, dtype=dtype, card=card)
-            return upload_model(Path(folder), repo_id, private=private)
+        return self._upload(repo_id, self._config_to_save(store_lm), dtype, private=private)
 
     def _config_to_save(self, store_lm: bool | None) -> ModelConfig:
         """Settings that say what is stored, and how photos are preprocessed."""
@@ -229,37 +170,30 @@ class ClipCap(nn.Module):
                 "its weights; leave store_lm away"
             )
         update = {"language_model": lm_config.model_copy(update={"stored": stored})}
-        if self.encoder is not None:
-            preprocess = self.encoder.config.preprocess
-            update["encoder"] = self.config.encoder.model_copy(update={"preprocess": preprocess})
-        return self.config.model_copy(update=update)
+        return self._preprocessed_config().model_copy(update=update)
 
-    def _parts(self, config: ModelConfig) -> nn.ModuleDict:
-        """What is stored with a model of these settings."""
+    @classmethod
+    def _from_settings(cls, found: ModelFolder) -> Self:
+        config = found.config
+        lm = stored_causal_lm(config.language_model, found.files.get(LM_CONFIG_FILE))
+        encoder = stored_encoder(config.encoder)
+        return cls(config, _mapper(config, lm), lm, found.tokenizer, encoder)
+
+    def _caption_modules(self, config: ModelConfig) -> dict[str, nn.Module]:
         parts: dict[str, nn.Module] = {"mapper": self.mapper}
         if config.language_model.stored:
             parts["lm"] = merged(self.lm)
-        if config.encoder.stored:
-            if self.encoder is None:
-                raise InputError(
-                    "the encoder's weights belong into this model, but it has no encoder; "
-                    "set model.encoder, or encoder.stored to false"
-                )
-            parts["encoder"] = self.encoder
-        return nn.ModuleDict(parts)
+        return parts
+
+    def _lm_settings(self, config: ModelConfig) -> PreTrainedConfig | None:
+        lm_config = config.language_model
+        return self.lm.config if lm_config.stored and lm_config.name else None
 
 
 def _mapper(config: ModelConfig, lm: PreTrainedModel) -> Mapper:
     """Random mapper of the sizes in `config`, as wide as the language model's word embeddings."""
     lm_dim = lm.get_input_embeddings().embedding_dim
     return build_mapper(config.mapper, config.embedding_dim, lm_dim, config.embedding_tokens)
-
-
-def _stored_encoder(config: ModelConfig) -> ImageEncoder | None:
-    """Encoder whose weights the model's own file holds; None where they are elsewhere."""
-    if not config.encoder.stored:
-        return None
-    return build_encoder(config.encoder).requires_grad_(False)
 
 
 def _check_widths(lm: PreTrainedModel, tokenizer: CaptionTokenizer) -> None:

@@ -217,25 +217,6 @@ def test_a_self_contained_model_comes_back_equal(tmp_path):
     assert loaded.tokenizer.encode("a dog") == model.tokenizer.encode("a dog")
 
 
-def test_half_precision_files_are_smaller_and_load_as_float32(tmp_path):
-    model = tiny_model()
-    model.save_pretrained(tmp_path / "full")
-    model.save_pretrained(tmp_path / "half", dtype=torch.float16)
-    sizes = [(tmp_path / n / "model.safetensors").stat().st_size for n in ("full", "half")]
-    assert sizes[1] < 0.6 * sizes[0]
-    loaded = ClipCap.from_pretrained(tmp_path / "half")
-    assert {p.dtype for p in loaded.parameters()} == {torch.float32}
-    batch = tiny_batch()
-    torch.testing.assert_close(loaded.loss(batch)[0], model.loss(batch)[0], rtol=1e-2, atol=0)
-
-
-def test_a_model_is_loaded_in_the_dtype_asked_for(tmp_path):
-    tiny_model().save_pretrained(tmp_path)
-    loaded = ClipCap.from_pretrained(tmp_path, dtype=torch.bfloat16)
-    assert {p.dtype for p in loaded.parameters()} == {torch.bfloat16}
-    assert loaded.prefix(tiny_batch().embeddings).dtype == torch.bfloat16
-
-
 @pytest.fixture
 def gpt2_folder(tmp_path):
     """A small GPT-2 of its own name, as transformers saves it."""
@@ -269,8 +250,3 @@ def test_a_named_language_model_is_stored_where_asked_or_trained(gpt2_folder, tm
 def test_a_trained_language_model_cannot_be_left_out(tmp_path):
     with pytest.raises(InputError, match="no name leads back"):
         tiny_model().save_pretrained(tmp_path, store_lm=False)
-
-
-def test_a_model_without_its_encoder_cannot_be_saved_as_holding_it(tmp_path):
-    with pytest.raises(InputError, match="it has no encoder"):
-        tiny_model(encoder=RESNET, embedding_tokens=16).save_pretrained(tmp_path)
