@@ -57,7 +57,7 @@ def save_whole_siglip(folder: Path) -> Path:
     vision = {key: value for key, value in VISION.items() if key != "projection_dim"}
     text = {**TEXT, "projection_size": VISION["hidden_size"], "vocab_size": len(letters)}
     config = SiglipConfig(text_config=text, vision_config=vision)
-    torch.manual_seed(0)
+    torch.manual_seed(1)  # weights under which some captions are like their photo
     noisy(SiglipModel(config)).save_pretrained(folder)
     SiglipImageProcessorPil(size=SQUARE).save_pretrained(folder)
     PreTrainedTokenizerFast(
