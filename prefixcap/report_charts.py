@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 PNG_DPI = 200
 WIDTH_INCHES = 4.6  # on a phone of 390 px its 9 point letters are then 10 px high
+LEGEND_ROW_INCHES = 0.18
 INK, QUIET, GRID = "#1d1c1a", "#66625b", "#dedad2"
 # Okabe & Ito 2008, told apart in every colour blindness; yellow is too pale on white, grey stands
 # for it. The page has a lighter set for dark screens.
@@ -77,11 +78,30 @@ def draw(
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
+    return draw_panels(name, caption, [paint], height_inches)
+
+
+def draw_panels(
+    name: str,
+    caption: str,
+    paints: Sequence[Callable[["Axes"], None]],
+    height_inches: float,
+) -> Chart:
+    """A chart of panels one below the other over the same axis; each fills one of them.
+
+    The legend has what the first panel names. Its rows beyond the first make the chart higher.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
     with style() as figure_class:
         figure = figure_class(figsize=(WIDTH_INCHES, height_inches), layout="constrained")
-        axes = figure.add_subplot()
-        paint(axes)
-        _place_legend(figure, axes)
+        panels = figure.subplots(len(paints), sharex=True, squeeze=False)[:, 0]
+        for paint, axes in zip(paints, panels, strict=True):
+            paint(axes)
+            axes.label_outer()
+        figure.align_ylabels()
+        _place_legend(figure, panels[0])
         svg = _written(figure, "svg").decode("utf-8")
         figure.set_layout_engine("none")  # all is in its place; further files take it from there
     return Chart(re.sub(r"[^\w.-]+", "-", name), caption, svg, figure)
@@ -145,12 +165,17 @@ def shortened(name: str, longest: int = 34) -> str:
 
 
 def _place_legend(figure: "Figure", axes: "Axes") -> None:
-    """A legend below the axes, in as many columns as its names leave room for."""
+    """A legend below the axes, in as many columns as its names leave room for.
+
+    The figure grows by what its rows beyond the first take, so that the axes keep their size.
+    """
     handles, labels = axes.get_legend_handles_labels()
     if len(labels) < 2:
         return
     columns = max(1, min(len(labels), 62 // (max(map(len, labels)) + 7)))
     figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+    rows = -(-len(labels) // columns)
+    figure.set_figheight(figure.get_figheight() + (rows - 1) * LEGEND_ROW_INCHES)
 
 
 def _written(figure: "Figure", kind: str) -> bytes:

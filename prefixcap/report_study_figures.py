@@ -61,8 +61,7 @@ def _lines(study: Study, axis: str, metric: str) -> list[Chart]:
         axes.set_ylabel(f"{metric_title(metric)} (x100)")
 
     caption = f"{metric_title(metric)} against {axis}, {_scored_on(study)}{_spread(study)}"
-    height = 2.9 + 0.16 * len(lines) * (2 if train else 1)
-    return [draw(f"study-{study.name}", caption, paint, height)]
+    return [draw(f"study-{study.name}", caption, paint)]
 
 
 def _bars(study: Study, metric: str) -> list[Chart]:

@@ -45,6 +45,19 @@ def test_series_differ_in_two_ways_and_more_of_them_in_their_dashes():
     assert len({one["marker"] for one in looks[: len(SERIES)]}) == len(SERIES)
 
 
+def test_axes_keep_their_height_under_a_long_legend():
+    heights = []
+    for count in (1, 12):
+
+        def paint(axes, count=count) -> None:
+            for place in range(count):
+                axes.plot([0, 1], label=f"a name that fills a row, {place}", **look(place))
+
+        figure = draw("c", "Lines.", paint).figure
+        heights.append(figure.axes[0].get_position().height * figure.get_figheight())
+    assert heights[1] == pytest.approx(heights[0], abs=0.3)
+
+
 def test_names_are_cut_in_the_middle_and_safe_in_file_names():
     assert shortened("a" * 20 + "b" * 30, 21) == "a" * 10 + "…" + "b" * 10
     assert chart("map-a b/c").name == "map-a-b-c"
