@@ -59,7 +59,8 @@ class EncoderConfig(Settings):
     """Which frozen image encoder, and what is taken from it.
 
     `name` is a hub name, a local folder or a weights file; it is empty where the encoder's weights
-    are stored with the model (`stored`). `normalize` divides each vector by its L2 norm.
+    are stored with the model (`stored`). `normalize` divides each vector by its L2 norm. `mirrored`
+    takes the mean over a photo and its mirror image, at twice the cost, except while it is trained.
     `stated_dim` is the width of its vectors where only a store of them is at hand, not its weights.
     """
 
@@ -68,6 +69,7 @@ class EncoderConfig(Settings):
     revision: str | None = None
     output: Literal["pooled", "patches"] = "pooled"
     normalize: bool = False
+    mirrored: bool = False
     stored: bool = False
     stated_dim: int | None = Field(None, ge=1)
     preprocess: PreprocessConfig | None = None  # None: what the encoder's own files say

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -79,11 +80,22 @@ class ImageEncoder(nn.Module):
     def forward(self, pixel_values: Tensor) -> Tensor:
         """Embeddings (B, D) or patch tokens (B, N, D), float32, from pixels (B, 3, S, S).
 
-        Pixels are normalised, of any float type; they are brought to that of the weights.
+        Pixels are normalised, of any float type; they are brought to that of the weights. With
+        `config.mirrored` and in evaluation mode it is the mean over the photo and its mirror image.
         """
+        seen = self._seen(pixel_values)
+        if self.config.mirrored and not self.training:
+            mirrored = self._seen(pixel_values.flip(3))
+            if mirrored.ndim == 3:  # the patches of each row come from right to left
+                side = math.isqrt(mirrored.shape[1])
+                mirrored = mirrored.unflatten(1, (side, side)).flip(2).flatten(1, 2)
+            seen = (seen + mirrored) / 2
+        return F.normalize(seen, dim=-1) if self.config.normalize else seen
+
+    def _seen(self, pixel_values: Tensor) -> Tensor:
+        """What the network gives, pooled (B, D) or patches (B, N, D), float32."""
         pooled, patches = self.network(pixel_values.to(self.dtype))
-        chosen = patches if self.config.output == "patches" else pooled
-        return F.normalize(chosen.float(), dim=-1) if self.config.normalize else chosen.float()
+        return (patches if self.config.output == "patches" else pooled).float()
 
     @torch.inference_mode()
     def encode(self, images: Sequence[Image.Image]) -> Tensor:
@@ -126,6 +138,8 @@ class ImageEncoder(nn.Module):
             "normalize": self.config.normalize,
             "weights": self._weights_digest(),
         }
+        if self.config.mirrored:
+            facts["mirrored"] = True
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
     def _weights_digest(self) -> str:

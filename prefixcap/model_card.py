@@ -71,7 +71,8 @@ def _encoder(encoder: EncoderConfig, dim: int) -> str:
     """The encoder and what is taken from it."""
     origin = "stored with the model" if encoder.stored else f"`{encoder.name}`"
     norm = "divided by their L2 norm" if encoder.normalize else "not normalised"
-    return f"{encoder.kind}, {origin}, {encoder.output} embeddings of {dim}, {norm}"
+    both = ", mean over the photo and its mirror image" if encoder.mirrored else ""
+    return f"{encoder.kind}, {origin}, {encoder.output} embeddings of {dim}, {norm}{both}"
 
 
 def _language_model(lm: LanguageModelConfig) -> str:

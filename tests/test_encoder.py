@@ -173,3 +173,24 @@ def test_an_encoder_is_random_where_it_is_built_of_a_folders_sizes(clip_config):
     assert built.fingerprint() != load_encoder(clip_config).fingerprint()
     built.load_state_dict(load_encoder(clip_config).state_dict())
     assert built.fingerprint() == load_encoder(clip_config).fingerprint()
+
+
+@pytest.mark.parametrize("output", ["pooled", "patches"])
+def test_a_mirrored_encoder_gives_a_photo_what_it_gives_its_mirror_image(clip_config, output):
+    plain = load_encoder(clip_config.model_copy(update={"output": output}))
+    both = load_encoder(clip_config.model_copy(update={"output": output, "mirrored": True}))
+    size = plain.config.preprocess.crop_px
+    shown = torch.randn(3, 3, size, size)
+    with torch.no_grad():
+        one, other = plain(shown), plain(shown.flip(3))
+        found, flipped = both(shown), both(shown.flip(3))
+        while_trained = both.train()(shown)
+    torch.testing.assert_close(while_trained, one)
+    if output == "patches":
+        side = size // VISION["patch_size"]
+        places = torch.arange(side**2).view(side, side).flip(1).flatten()
+        other, flipped = other[:, places], flipped[:, places]
+    assert (one - other).abs().max() > 0.05
+    torch.testing.assert_close(found, (one + other) / 2)
+    torch.testing.assert_close(found, flipped)
+    assert both.eval().fingerprint() != plain.fingerprint()
