@@ -8,18 +8,18 @@ from typing import TypeVar
 
 import prefixcap
 from prefixcap.errors import InputError
-from prefixcap.report_charts import Chart
+from prefixcap.report_charts import SERIES, Chart
 from prefixcap.report_figures import (
     RANKED,
     error_chart,
     loss_charts,
     score_chart,
-    validation_charts,
 )
 from prefixcap.report_gallery import Gallery, build_gallery
 from prefixcap.report_groups import Group, score_groups
 from prefixcap.report_photos import RecordFinder
 from prefixcap.report_prefix import PrefixWords, map_charts, read_words, words_table
+from prefixcap.report_progress import courses_together, progress_chart, progress_table
 from prefixcap.report_results import (
     domains_table,
     errors_table,
@@ -30,7 +30,7 @@ from prefixcap.report_results import (
 )
 from prefixcap.report_runs import Run, read_runs
 from prefixcap.report_study import Study, is_study, read_study
-from prefixcap.report_study_figures import study_charts
+from prefixcap.report_study_figures import epochs_chart, study_charts, study_courses
 from prefixcap.report_tables import Table, metric_title
 
 T = TypeVar("T")
@@ -81,11 +81,19 @@ class SplitPart:
 
 @dataclass(frozen=True)
 class StudyPart:
-    """One study, its table and its figures."""
+    """One study, its tables and its figures."""
 
     study: Study
-    table: Table
+    tables: Sequence[Table]
     charts: Sequence[Chart]
+
+
+@dataclass(frozen=True)
+class ProgressPart:
+    """Losses and dev scores of runs that compare; no table where one of the two is missing."""
+
+    chart: Chart
+    table: Table | None
 
 
 @dataclass(frozen=True)
@@ -103,6 +111,7 @@ class Report:
     runs_table: Table
     splits: Sequence[SplitPart]
     curves: Sequence[Chart]
+    progress: Sequence[ProgressPart]
     studies: Sequence[StudyPart]
     maps: Sequence[Chart]
     words: Sequence[tuple[str, PrefixWords]]
@@ -133,7 +142,7 @@ class Report:
         sections = [
             ("results", "Results", self.splits),
             ("runs", "Runs", self.runs),
-            ("curves", "Training curves", self.curves),
+            ("curves", "Training curves", self.curves or self.progress),
             ("studies", "Studies", self.studies),
             ("map", "Embedding map", self.maps),
             ("words", "Prefix words", self.words),
@@ -159,13 +168,14 @@ class Report:
         found = [self.runs_table] if self.runs else []
         for part in self.splits:
             found += [part.table, part.domains, part.published_apart, part.errors_table]
-        found += [part.table for part in self.studies] + [self.words_table]
+        found += [part.table for part in self.progress]
+        found += [table for part in self.studies for table in part.tables] + [self.words_table]
         return [table for table in found if table is not None]
 
     @property
     def charts(self) -> list[Chart]:
         """Every figure, for files."""
-        found = [*self.curves, *self.maps]
+        found = [*self.curves, *(part.chart for part in self.progress), *self.maps]
         for part in self.splits:
             found += [*part.charts, *part.error_charts]
         return found + [chart for part in self.studies for chart in part.charts]
@@ -192,8 +202,9 @@ def collect(folders: Sequence[Path], options: ReportOptions) -> Report:
         runs,
         runs_table(runs),
         splits,
-        [*loss_charts(runs), *validation_charts(runs)],
-        [StudyPart(study, study_table(study), study_charts(study)) for study in studies],
+        loss_charts(runs),
+        list(_progress(runs)),
+        [_study_part(study) for study in studies],
         [chart for _, charts in maps for chart in charts],
         words,
         problems,
@@ -216,6 +227,29 @@ def _split_part(group: Group, finder: RecordFinder, options: ReportOptions) -> S
         errors_table(group.name, gallery.errors),
         [chart for chart in [error_chart(group.name, gallery.errors)] if chart],
     )
+
+
+def _progress(runs: Sequence[Run]) -> Iterator[ProgressPart]:
+    """Losses against scores while training, of runs that compare together."""
+    for number, courses in enumerate(courses_together(runs), 1):
+        caption = (
+            f"Loss and scores on dev by {courses[0].across}; the dotted line is the mean loss in "
+            "training since the validation before. Captions of dev are decoded as the recipe says. "
+            "Runs with other dev images, data, vocabulary or loss have a figure of their own."
+        )
+        name = f"progress-{number}"
+        chart = progress_chart(name, courses, caption)
+        yield ProgressPart(chart, progress_table(name, courses))
+
+
+def _study_part(study: Study) -> StudyPart:
+    """Tables and figures of a study; those by epoch too where its variants can be told apart."""
+    courses, charts = study_courses(study), study_charts(study)
+    epochs = epochs_chart(study) if len(courses) <= len(SERIES) else None
+    if epochs and all(chart.name != epochs.name for chart in charts):
+        charts = [*charts, epochs]
+    progress = progress_table(f"study-{study.name}-epochs", courses)
+    return StudyPart(study, [study_table(study), *([progress] if progress else [])], charts)
 
 
 def _of_runs(

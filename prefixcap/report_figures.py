@@ -1,8 +1,7 @@
-"""Figures of a report's runs: scores with intervals, curves of a training, error classes."""
+"""Figures of a report's runs: scores with intervals, training losses, error classes."""
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from prefixcap.report_charts import GRID, INK, QUIET, SERIES, Chart, draw, look, shortened
 from prefixcap.report_errors import PEOPLE, ErrorCounts
@@ -57,7 +56,7 @@ def loss_charts(runs: Sequence[Run]) -> list[Chart]:
     together: dict[str, list[Run]] = {}
     for run in runs:
         if run.log.losses:
-            together.setdefault(_loss_kind(run.recipe), []).append(run)
+            together.setdefault(run.loss_kind, []).append(run)
     charts = []
     for number, part in enumerate(together.values(), 1):
         stage = str(part[0].recipe.get("stage", "training"))
@@ -72,26 +71,6 @@ def loss_charts(runs: Sequence[Run]) -> list[Chart]:
             draw(f"loss-{number}", caption, lambda axes, c=curves, u=unit: _loss_lines(axes, c, u))
         )
     return charts
-
-
-def validation_charts(runs: Sequence[Run]) -> list[Chart]:
-    """Scores on dev by step: one chart per data set, and one of losses on dev if there are any."""
-    metrics: dict[tuple[str, str], list[Curve]] = {}
-    for run in runs:
-        kinds = {name for values in run.log.validations.values() for name in values}
-        for kind in sorted(kinds):
-            points = [(s, v[kind]) for s, v in run.log.validations.items() if kind in v]
-            is_loss = "loss" in kind
-            if not (kind.endswith("CIDEr") or is_loss):
-                continue
-            scale = 1 if is_loss else 100
-            steps, values = zip(*points, strict=True)
-            key = (kind, json.dumps(run.recipe.get("dev"), sort_keys=True))
-            metrics.setdefault(key, []).append((run.name, steps, [scale * v for v in values]))
-    return [
-        _validation_chart(number, kind, curves)
-        for number, ((kind, _), curves) in enumerate(metrics.items(), 1)
-    ]
 
 
 def error_chart(name: str, counts: Sequence[ErrorCounts]) -> Chart | None:
@@ -125,39 +104,9 @@ def error_chart(name: str, counts: Sequence[ErrorCounts]) -> Chart | None:
     return draw(f"errors-{name}", caption, paint, 3.4)
 
 
-def _validation_chart(number: int, kind: str, curves: Sequence[Curve]) -> Chart:
-    """One score or loss on dev by step."""
-    if "loss" in kind:
-        title, unit, how = "Loss on dev", "nats per token", ""
-    else:
-        title, unit, how = metric_title(kind), "x100", ", decoded as the recipe says"
-    caption = (
-        f"{title} while training, on the recipe's dev images{how}. Runs with other dev images have "
-        "a figure of their own."
-    )
-    return draw(
-        f"validation-{number}",
-        caption,
-        lambda axes: _marked_lines(axes, curves, "step", f"{title} ({unit})"),
-    )
-
-
 def _widest(counts: Iterable[ErrorCounts]) -> float:
     """The largest share, in percent."""
     return max(100 * share for one in counts for share in one.shares.values()) or 1.0
-
-
-def _loss_kind(recipe: Mapping[str, Any]) -> str:
-    """Equal for runs whose losses can stand in one chart."""
-    language_model = dict(recipe.get("language_model") or {})
-    parts = [
-        recipe.get("stage"),
-        recipe.get("data"),
-        [language_model.get(key) for key in ("name", "vocabulary")],
-        (recipe.get("train") or {}).get("label_smoothing"),
-        recipe.get("distill"),
-    ]
-    return json.dumps(parts, sort_keys=True)
 
 
 def _loss_lines(axes: "Axes", curves: Sequence[Curve], unit: str) -> None:
@@ -170,16 +119,6 @@ def _loss_lines(axes: "Axes", curves: Sequence[Curve], unit: str) -> None:
         _name_single(axes, curves[0][0])
     axes.set_xlabel("step")
     axes.set_ylabel(unit)
-
-
-def _marked_lines(axes: "Axes", curves: Sequence[Curve], across: str, up: str) -> None:
-    """A line with a mark for each value."""
-    for place, (name, places, values) in enumerate(curves):
-        axes.plot(places, values, label=shortened(name), **look(place))
-    if len(curves) == 1:
-        _name_single(axes, curves[0][0])
-    axes.set_xlabel(across)
-    axes.set_ylabel(up)
 
 
 def _name_single(axes: "Axes", name: str) -> None:

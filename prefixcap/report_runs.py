@@ -45,6 +45,20 @@ class Run:
         """Weights that the training changes, None where nothing says so."""
         return self.log.trained_parameters
 
+    @property
+    def loss_kind(self) -> str:
+        """Equal for runs whose losses mean the same: data, vocabulary, what is summed."""
+        recipe = self.recipe
+        language_model, lstm = recipe.get("language_model") or {}, recipe.get("lstm")
+        if lstm:
+            penalty = lstm.get("doubly_stochastic") if lstm.get("attention") else 0
+            vocabulary = ["words", lstm.get("min_count"), penalty]
+        else:
+            vocabulary = [language_model.get(key) for key in ("name", "vocabulary")]
+        smoothing = (recipe.get("train") or {}).get("label_smoothing")
+        parts = [recipe.get("stage"), recipe.get("data"), vocabulary, smoothing]
+        return json.dumps([*parts, recipe.get("distill")], sort_keys=True)
+
 
 @dataclass(frozen=True)
 class Entry:

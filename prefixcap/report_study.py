@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
 
 from prefixcap.datasets.annotations import read_object
@@ -129,17 +130,19 @@ def label_without(row: dict[str, Any], axis: str) -> str:
     )
 
 
-def epoch_points(row: dict[str, Any], key: str) -> list[tuple[float, float]]:
-    """(epoch, mean over seeds) of "loss", "dev_loss" or "cider"; epochs that all seeds have."""
-    runs: Sequence[Any] = [run.get("epochs") or [] for run in row.get("runs") or ()]
+def epoch_points(row: dict[str, Any], key: str) -> list[tuple[float, float, float]]:
+    """(epoch, mean, deviation) over finished seeds of "loss", "dev_loss" or "cider".
+
+    Only epochs that all of these seeds have; the deviation of one seed is 0.
+    """
+    runs: Sequence[Any] = [run for run in row.get("runs") or () if run.get("status") == "done"]
     by_epoch: dict[float, list[float]] = {}
-    for epochs in runs:
-        for one in epochs:
+    for run in runs:
+        for one in run.get("epochs") or ():
             if one.get(key) is not None:
                 by_epoch.setdefault(one["epoch"], []).append(one[key])
-    most = max(map(len, by_epoch.values()), default=0)
     return [
-        (epoch, sum(values) / len(values))
+        (epoch, fmean(values), stdev(values) if len(values) > 1 else 0.0)
         for epoch, values in sorted(by_epoch.items())
-        if len(values) == most
+        if len(values) == len(runs)
     ]

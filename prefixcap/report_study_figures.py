@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from prefixcap.report_charts import DASHES, INK, SERIES, Chart, draw, look, shortened
+from prefixcap.report_progress import DEV_LOSS, LOSS, Course, progress_chart
 from prefixcap.report_study import Study, epoch_points, label_without, line_points
 from prefixcap.report_tables import metric_title
 
@@ -11,19 +12,16 @@ if TYPE_CHECKING:
 
 ERROR_BAR = {"elinewidth": 1.2, "capsize": 2.5, "ecolor": INK}
 MOST_TICKS = 8  # more values than these get the axis that matplotlib draws
-EPOCH_PARTS = {
-    "loss": "training loss (nats per token)",
-    "dev_loss": "loss on dev (nats per token)",
-    "cider": "CIDEr-D on dev (x100)",
-}
+SCORE = "CIDEr-D on dev"
+EPOCH_PARTS = {LOSS: ("loss", 1), DEV_LOSS: ("dev_loss", 1), SCORE: ("cider", 100)}
 
 
 def study_charts(study: Study) -> list[Chart]:
-    """The figure that the study asks for; `epochs` gives one per quantity, as units differ."""
+    """The figure that the study asks for; bars in place of epochs where there is only one."""
     asked = study.content["figure"] or {}
     kind, metric = asked.get("kind"), asked.get("metric") or "CIDEr"
-    if kind == "epochs":
-        return _epochs(study)
+    if kind == "epochs" and (chart := epochs_chart(study)):
+        return [chart]
     if not study.comparable:
         return []
     if kind == "lines":
@@ -113,27 +111,45 @@ def _colour(kinds: list[str], kind: str) -> str:
     return SERIES[kinds.index(kind) % len(SERIES)]
 
 
-def _epochs(study: Study) -> list[Chart]:
-    """Loss, loss on dev and CIDEr-D by epoch, a line for each variant."""
-    charts = []
-    for key, title in EPOCH_PARTS.items():
-        scale = 100 if key == "cider" else 1
-        curves = {str(row["variant"]): epoch_points(row, key) for row in study.rows}
-        curves = {name: points for name, points in curves.items() if points}
-        if not curves or (key == "dev_loss" and not study.comparable):
-            continue
+def epochs_chart(study: Study) -> Chart | None:
+    """Losses and CIDEr-D on dev by epoch, a line for each variant; None of a single epoch."""
+    courses = study_courses(study)
+    if not courses:
+        return None
+    caption = (
+        f"Loss in training (dotted) and on dev (solid){' above' if _same_losses(study) else ''}, "
+        f"CIDEr-D on dev by epoch. Mean over {_seeds(study)}; bands are their standard deviation."
+    )
+    if not _same_losses(study):
+        caption = (
+            f"CIDEr-D on dev by epoch. Mean over {_seeds(study)}; bands are their standard "
+            "deviation. Losses of different recipes do not compare and are not drawn."
+        )
+    return progress_chart(f"study-{study.name}-epochs", courses, caption)
 
-        def paint(axes: "Axes", curves: Any = curves, title: str = title, by: int = scale) -> None:
-            for number, (name, points) in enumerate(curves.items()):
-                x, y = zip(*points, strict=True)
-                axes.plot(x, [by * value for value in y], label=shortened(name), **look(number))
-            axes.set_xlabel("epoch")
-            axes.set_ylabel(title)
 
-        what = title[0].upper() + title[1:]
-        caption = f"{what} by epoch, mean over {_seeds(study)}."
-        charts.append(draw(f"study-{study.name}-{key.replace('_', '-')}", caption, paint))
-    return charts
+def study_courses(study: Study) -> list[Course]:
+    """The variants' means by epoch; without losses where recipes differ, [] of single epochs."""
+    keys = EPOCH_PARTS if _same_losses(study) else {SCORE: EPOCH_PARTS[SCORE]}
+    found = []
+    for row in study.rows:
+        points = {
+            name: [
+                (epoch, scale * mean, scale * std) for epoch, mean, std in epoch_points(row, key)
+            ]
+            for name, (key, scale) in keys.items()
+        }
+        points = {name: of_it for name, of_it in points.items() if len(of_it) > 1}
+        values = {name: {at: mean for at, mean, _ in part} for name, part in points.items()}
+        spreads = {name: {at: std for at, _, std in part} for name, part in points.items()}
+        if values:
+            found.append(Course(str(row["variant"]), "epoch", values, spreads))
+    return found
+
+
+def _same_losses(study: Study) -> bool:
+    """Whether losses of the variants compare: the same dev images and the same recipe."""
+    return study.comparable and len({row.get("recipe") for row in study.rows}) == 1
 
 
 def _scored_on(study: Study) -> str:
@@ -150,12 +166,20 @@ def _split_label(study: Study) -> str:
 
 def _spread(study: Study) -> str:
     """What the error bars are."""
-    if len(study.content["seeds"]) < 2:
-        return "One seed."
+    if max(_finished(study)) < 2:
+        return f"{_seeds(study)[0].upper()}{_seeds(study)[1:]}."
     return f"Mean and standard deviation of {_seeds(study)}."
 
 
+def _finished(study: Study) -> list[int]:
+    """How many seeds are finished in the rows that have any."""
+    return sorted({row.get("n", 0) for row in study.rows if row.get("n")}) or [0]
+
+
 def _seeds(study: Study) -> str:
-    """How many seeds, in words."""
-    count = len(study.content["seeds"])
-    return f"{count} seed{'s' if count != 1 else ''}"
+    """How many seeds a mean is of, in words."""
+    planned, finished = len(study.content["seeds"]), _finished(study)
+    if finished == [planned]:
+        return "one seed" if planned == 1 else f"{planned} seeds"
+    counted = " to ".join(str(count) for count in dict.fromkeys((finished[0], finished[-1])))
+    return f"the {counted} finished of {planned} seeds"

@@ -1,4 +1,4 @@
-"""The figures of a study as files: drawn as the report draws them."""
+"""The figure of a study as files: drawn as the report draws it."""
 
 from pathlib import Path
 
@@ -8,17 +8,13 @@ from prefixcap.report_study_figures import study_charts
 
 
 def write_figures(folder: Path) -> list[Path]:
-    """Files of the study's figure, `figure.svg`, `.pdf` and `.png`; none where nothing is drawn.
-
-    A study of epochs has one figure for each quantity, whose name is that of the report's chart.
+    """Files of the figure, `figure.svg`, `.pdf` and `.png`; none where nothing is drawn.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    charts = study_charts(read_study(folder))
-    written = []
-    for chart in charts:
-        path = folder / ("figure" if len(charts) == 1 else chart.name)
+    path, written = folder / "figure", []
+    for chart in study_charts(read_study(folder)):
         write_text(path.with_suffix(".svg"), chart.svg)
         write_bytes(path.with_suffix(".pdf"), chart.pdf)
         write_bytes(path.with_suffix(".png"), chart.png)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from prefixcap.report_errors import ErrorCounts
-from prefixcap.report_figures import error_chart, loss_charts, score_chart, validation_charts
+from prefixcap.report_figures import error_chart, loss_charts, score_chart
 from prefixcap.report_groups import score_groups
 from prefixcap.report_log import TrainingLog
 from prefixcap.report_runs import Run, read_runs
@@ -34,15 +34,6 @@ def test_losses_share_a_chart_only_where_they_mean_the_same():
     assert [text.get_text() for text in legend] == ["a", "b"]
     assert labels(charts[0]) == ("step", "loss (nats per token)")
     assert "per photo" in labels(charts[2])[1]
-
-
-def test_scores_on_dev_share_a_chart_only_on_the_same_images():
-    charts = validation_charts([run("a"), run("b"), run("c", dev=["other"])])
-    assert [labels(chart)[1] for chart in charts] == [
-        "Loss on dev (nats per token)",
-        "flickr8k CIDEr-D (x100)",
-    ] * 2
-    assert charts[1].figure.axes[0].lines[0].get_ydata().tolist() == [30]
 
 
 def test_scores_are_drawn_with_their_intervals(tmp_path):

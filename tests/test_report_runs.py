@@ -1,9 +1,11 @@
 """Folders of runs and scores: what they are, what is missing, which are refused."""
 
+from pathlib import Path
+
 import pytest
 
 from prefixcap.errors import InputError
-from prefixcap.report_runs import FINISHED, NOT_TRAINED, UNFINISHED, read_run, read_runs
+from prefixcap.report_runs import FINISHED, NOT_TRAINED, UNFINISHED, Run, read_run, read_runs
 from tests.tiny_report import captions_of, photos, write_run, write_scores
 
 
@@ -54,3 +56,17 @@ def test_a_folder_of_something_else_is_refused(tmp_path, name):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=name):
         read_runs([tmp_path / name])
+
+
+def test_losses_over_words_and_over_pieces_of_words_mean_something_else():
+    recipes = {
+        "gpt": {"language_model": {"vocabulary": 4000}},
+        "lstm": {"language_model": {"vocabulary": 4000}, "lstm": {"min_count": 3}},
+        "attention": {"lstm": {"min_count": 3, "attention": True, "doubly_stochastic": 1.0}},
+        "deeper": {"lstm": {"min_count": 3, "layers": 2}},
+    }
+    kinds = {
+        name: Run(name, Path(name), "finished", one).loss_kind for name, one in recipes.items()
+    }
+    assert len(set(kinds.values())) == 3
+    assert kinds["deeper"] == kinds["lstm"]

@@ -37,11 +37,12 @@ def test_variants_of_other_data_are_not_comparable(tmp_path):
     assert "stand apart" in study.problems[-1]
 
 
-def test_epochs_are_means_over_seeds():
+def test_epochs_are_means_over_finished_seeds():
     row = study_row("a", {}, 0)
     row["runs"][1] = row["runs"][1] | {"epochs": [{"epoch": 1, "loss": 5, "cider": None}]}
-    assert epoch_points(row, "loss") == [(1, 4.0)]
-    assert epoch_points(row, "cider") == [(1, 0.1), (2, 0.2)]
+    assert epoch_points(row, "loss") == [(1, 4.0, pytest.approx(2**0.5))]
+    row["runs"][1]["status"] = "missing"
+    assert epoch_points(row, "cider") == [(1, 0.1, 0), (2, 0.2, 0)]
 
 
 @pytest.mark.parametrize("changes", [{"format_version": 9}, {"rows": [{}]}, {"split": "dev"}])

@@ -1,9 +1,11 @@
 """Figures of studies: as their files ask for them, and none of what cannot be compared."""
 
+import json
+
 import pytest
 
 from prefixcap.report_study import read_study
-from prefixcap.report_study_figures import study_charts
+from prefixcap.report_study_figures import epochs_chart, study_charts
 from tests.tiny_report import write_study
 
 pytest.importorskip("matplotlib")
@@ -32,15 +34,39 @@ def test_bars_are_grouped_by_the_last_axis(tmp_path):
     assert colours[:2] == colours[3:]
 
 
-def test_epochs_have_a_chart_for_each_quantity(tmp_path):
+def test_epochs_stand_below_each_other_with_the_seeds_spread(tmp_path):
     asked = {"kind": "epochs", "metric": "CIDEr", "x": None}
-    charts = study_charts(read_study(write_study(tmp_path / "s", figure=asked)))
-    assert [chart.figure.axes[0].get_ylabel() for chart in charts] == [
-        "training loss (nats per token)",
-        "loss on dev (nats per token)",
-        "CIDEr-D on dev (x100)",
-    ]
-    assert charts[2].figure.axes[0].lines[0].get_ydata() == pytest.approx([10, 20])
+    (chart,) = study_charts(read_study(write_study(tmp_path / "s", figure=asked)))
+    losses, scores = chart.figure.axes
+    assert losses.get_ylabel() == "loss (nats per token)"
+    assert (scores.get_xlabel(), scores.get_ylabel()) == ("epoch", "CIDEr-D on dev (x100)")
+    assert scores.lines[0].get_ydata() == pytest.approx([10, 20])
+    assert len(scores.collections) == 5  # a band for each variant with finished seeds
+
+
+def test_one_epoch_is_drawn_as_bars(tmp_path):
+    asked = {"kind": "epochs", "metric": "CIDEr", "x": None}
+    folder = write_study(tmp_path / "s", figure=asked)
+    content = json.loads((folder / "study.json").read_text())
+    for row in content["rows"]:
+        for run in row["runs"]:
+            run["epochs"] = run["epochs"][:1]
+    (folder / "study.json").write_text(json.dumps(content))
+    (chart,) = study_charts(read_study(folder))
+    assert len(chart.figure.axes[0].patches) == 5
+
+
+def test_losses_of_other_recipes_are_not_drawn_together(tmp_path):
+    content = json.loads((write_study(tmp_path / "s") / "study.json").read_text())
+    content["rows"][0]["recipe"] = "other.toml"
+    study = read_study(write_study(tmp_path / "t", rows=content["rows"]))
+    assert len(epochs_chart(study).figure.axes) == 1
+
+
+def test_captions_count_the_seeds_that_are_finished(tmp_path):
+    study = read_study(write_study(tmp_path / "s", seeds=[0, 1, 2, 3, 4]))
+    assert "the 2 finished of 5 seeds" in study_charts(study)[0].caption
+    assert "the 2 finished of 5 seeds" in epochs_chart(study).caption
 
 
 def test_what_was_scored_on_other_images_is_not_drawn_together(tmp_path):
