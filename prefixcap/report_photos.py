@@ -16,6 +16,7 @@ from prefixcap.recipe import expand
 from prefixcap.report_runs import Entry
 from prefixcap.score_sheet import references_digest
 
+PARTS = ("test", "dev", "data")  # of a recipe
 THUMBNAIL_PX = 360  # long side; phones show them twice as dense
 JPEG_QUALITY = 78
 
@@ -34,6 +35,7 @@ class _Place:
 
     path: str
     images: str | None
+    split: str | None
 
 
 class RecordFinder:
@@ -45,7 +47,7 @@ class RecordFinder:
 
     def __init__(self, moved: Mapping[str, Path]) -> None:
         self.moved = moved
-        self.read: dict[tuple[str, str, _Place], list[CaptionRecord]] = {}
+        self.read: dict[tuple[str, _Place], list[CaptionRecord]] = {}
 
     def find(self, entries: Sequence[Entry]) -> Found:
         """The records that comparable scores belong to, as the first of them says."""
@@ -67,11 +69,10 @@ class RecordFinder:
 
     def _records(self, entry: Entry, place: _Place) -> dict[str, CaptionRecord]:
         """Records of the scored images, in the order of their scores."""
-        key = (entry.dataset, entry.split, place)
+        key = (entry.dataset, place)
         if key not in self.read:
-            split = None if entry.split == "all" else entry.split
             images = expand(place.images) if place.images else None
-            self.read[key] = datasets.read(entry.dataset, expand(place.path), split, images)
+            self.read[key] = datasets.read(entry.dataset, expand(place.path), place.split, images)
         by_id = {record.image_id: record for record in self.read[key] if record.captions}
         captions = entry.sheet.captions
         return {image_id: by_id[image_id] for image_id in captions if image_id in by_id}
@@ -91,23 +92,31 @@ def thumbnail(record: CaptionRecord, longest_px: int = THUMBNAIL_PX) -> str:
 
 
 def _places(entries: Sequence[Entry], moved: Mapping[str, Path]) -> Iterator[_Place]:
-    """Where the data may be: as the user says, as the scores say, as the recipes say."""
+    """Where the data may be: as the user says, as the scores say, as the recipes say.
+
+    The scores of studies name the part of the recipe, so its tables say which split is meant.
+    """
     dataset, split = entries[0].dataset, entries[0].split
+    named = None if split == "all" else split
+    tables = [
+        source
+        for entry in entries
+        for source in _sources(entry.run.recipe)
+        if source.get("format") == dataset and source.get("path")
+    ]
     if dataset in moved:
-        yield _Place(str(moved[dataset]), None)
+        for part in dict.fromkeys([named, *(source.get("split") for source in tables)]):
+            yield _Place(str(moved[dataset]), None, part)
         return
     for entry in entries:
         data = entry.sheet.facts.get("data")
         if isinstance(data, dict) and data.get("path"):
-            yield _Place(data["path"], data.get("images"))
-    for entry in entries:
-        for source in _sources(entry.run.recipe):
-            same_split = (source.get("split") or "all") == split
-            if source.get("format") == dataset and same_split and source.get("path"):
-                yield _Place(source["path"], source.get("images"))
+            yield _Place(data["path"], data.get("images"), named)
+    for source in tables:
+        yield _Place(source["path"], source.get("images"), source.get("split"))
 
 
 def _sources(recipe: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Data sets of a recipe, dev first."""
-    parts: Sequence[Any] = [*(recipe.get("dev") or ()), *(recipe.get("data") or ())]
+    """Data sets of a recipe, those that training never sees first."""
+    parts: Sequence[Any] = [part for name in PARTS for part in recipe.get(name) or ()]
     return [part for part in parts if isinstance(part, dict)]

@@ -35,6 +35,14 @@ def test_the_recipe_knows_the_place_where_old_scores_do_not(entry):
     assert len(RecordFinder({}).find([entry]).records) == 8
 
 
+def test_a_study_s_part_of_a_recipe_is_found_by_its_table(entry, data):
+    del entry.sheet.facts["data"]
+    entry.sheet.facts["split"] = "test"
+    entry.run.recipe.update(test=entry.run.recipe["dev"], dev=[], data=[])
+    assert len(RecordFinder({}).find([entry]).records) == 8
+    assert len(RecordFinder({"flickr8k": data}).find([entry]).records) == 8
+
+
 def test_moved_data_are_found_where_the_user_says(entry, data, tmp_path):
     moved = data.rename(tmp_path / "elsewhere")
     gone = RecordFinder({}).find([entry])
