@@ -99,11 +99,14 @@ def _run(
         epochs = epochs_of(log, settings["epochs"], settings["validate_epochs"])
     if scores:
         sheets[run.name] = scores
+    reason = failures.get(run.name, "")
+    if status == "missing":
+        reason = f"unfinished, at step {log.last_step:,}" if log.last_step else "not begun"
     return {
         "folder": run.name,
         "seed": run.seed,
         "status": status,
-        "reason": failures.get(run.name, ""),
+        "reason": reason,
         "scores": scores["scores"] if scores else {},
         "train_scores": train["scores"] if train and study.train_images else {},
         "other_scores": {one["dataset"]: one["scores"] for one in others if one},

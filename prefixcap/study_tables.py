@@ -54,7 +54,10 @@ def problems(results: Mapping[str, Any]) -> list[str]:
 def _how(results: Mapping[str, Any]) -> str:
     """How the scores are meant."""
     seeds = len(results["seeds"])
-    spread = f", mean ± standard deviation over {seeds} seeds" if seeds > 1 else ", one seed"
+    over = (
+        f"{seeds} seeds" if all(row["n"] == seeds for row in results["rows"]) else "finished runs"
+    )
+    spread = f", mean ± standard deviation over {over}" if seeds > 1 else ", one seed"
     return f"scores x100, tokenizer {results['tokenizer']}{spread}"
 
 

@@ -17,6 +17,13 @@ def test_the_tables_are_of_the_split_of_training_photos_and_of_other_data():
     assert [cell.text for cell in other.rows[1]] == ["two", "60.0 ± 10.0"]
 
 
+def test_a_mean_of_fewer_seeds_than_planned_does_not_name_all_of_them():
+    found = content()
+    assert "over finished runs" in study_tables(found)[0].caption
+    found["rows"] = found["rows"][:2]
+    assert "over 2 seeds" in study_tables(found)[0].caption
+
+
 def test_what_is_missing_is_said():
     assert problems(content()) == [
         "three: failed, too long",
