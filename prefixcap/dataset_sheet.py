@@ -1,7 +1,5 @@
 """A look at a dataset: one HTML file with random photos and their captions, nothing to fetch."""
 
-import base64
-import io
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,13 +13,7 @@ from prefixcap.datasets import photo_source, read
 from prefixcap.datasets.records import CaptionRecord
 from prefixcap.errors import InputError
 from prefixcap.images import open_rgb
-
-_STYLE = (
-    "body{font:15px/1.4 system-ui,sans-serif;margin:2rem;background:#fff;color:#222}"
-    "main{display:grid;grid-template-columns:repeat(auto-fill,minmax(15rem,1fr));gap:1.5rem}"
-    "figure{margin:0}img{max-width:100%;display:block}h1{font-size:1.3rem}"
-    "figcaption p{margin:.3rem 0}small{color:#666;overflow-wrap:anywhere}.error{color:#b00}"
-)
+from prefixcap.web_page import photo_uri, web_page
 
 
 @dataclass(frozen=True)
@@ -62,12 +54,9 @@ def show(
 def sheet(records: Sequence[CaptionRecord], title: str, thumbnail_px: int) -> str:
     """HTML of a sheet with the photos and captions of `records`; all text is escaped."""
     figures = "\n".join(_figure(record, thumbnail_px) for record in records)
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width">'
-        f"<title>{escape(title)}</title><style>{_STYLE}</style></head>\n"
-        f"<body><h1>{escape(title)}</h1>\n<main>\n{figures}\n</main></body></html>\n"
-    )
+    heading = escape(title)
+    body = f"<h1>{heading}</h1>\n<main>\n{figures}\n</main>"
+    return web_page(heading, body, "dataset_sheet.css")
 
 
 def _figure(record: CaptionRecord, thumbnail_px: int) -> str:
@@ -86,11 +75,8 @@ def _figure(record: CaptionRecord, thumbnail_px: int) -> str:
 
 def _embedded(image: Image.Image, thumbnail_px: int, label: str) -> str:
     """An img element that holds the picture itself."""
-    image.thumbnail((thumbnail_px, thumbnail_px))
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=80)
-    encoded = base64.b64encode(buffer.getvalue()).decode("ascii")
-    return f'<img src="data:image/jpeg;base64,{encoded}" alt="{escape(_visible(label))}">'
+    uri = photo_uri(image, thumbnail_px)
+    return f'<img src="{uri}" alt="{escape(_visible(label))}">'
 
 
 def _visible(text: str) -> str:

@@ -1,8 +1,6 @@
 """One HTML page of sample photographs with their captions, alternatives and prefix words."""
 
-import base64
 import importlib.util
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -17,6 +15,7 @@ from prefixcap.captioner import Caption, Captioner
 from prefixcap.errors import InputError, MissingExtraError
 from prefixcap.explain import NearestToken, prefix_as_words
 from prefixcap.images import open_rgb
+from prefixcap.web_page import packaged, photo_uri, web_page
 
 # The photographs among the images inside scikit-image's wheel; its others are textures, drawings
 # and microscope images, or are fetched from the network on first use.
@@ -32,7 +31,6 @@ SAMPLES = (
 BEAM = 5  # the paper's and the original's beam: the caption and four alternatives
 NEAREST = 3  # tokens per prefix vector: the first is shown, all three on hovering
 SHOWN_PX = 720  # longest side of a photo in the page
-JPEG_QUALITY = 85
 
 
 @dataclass(frozen=True)
@@ -91,11 +89,11 @@ def write_page(entries: Sequence[Entry], model_name: str, out: Path) -> Path:
 
 def render(entries: Sequence[Entry], model_name: str) -> str:
     """The page as HTML, complete without any other file."""
-    template = Template((Path(__file__).parent / "demo.html").read_text(encoding="utf-8"))
     count = len(entries)
     model, version = escape(model_name), escape(prefixcap.__version__)
-    return template.substitute(
-        title=f"{count} photograph{'s' if count != 1 else ''}, captioned by {model}",
+    title = f"{count} photograph{'s' if count != 1 else ''}, captioned by {model}"
+    body = Template(packaged("demo.html")).substitute(
+        title=title,
         summary=f"The caption is the best of a beam of {BEAM}, the alternatives are the others. "
         "Scores are mean log-probabilities per token: nearer to 0 is surer.",
         slots=len(entries[0].slots) if entries else 0,
@@ -103,13 +101,14 @@ def render(entries: Sequence[Entry], model_name: str) -> str:
         origin=f"Written by <code>prefixcap demo --model {model}</code>, prefixcap {version}. "
         "The photographs come with the Python package scikit-image.",
     )
+    return web_page(title, body, "demo.css")
 
 
 def _article(entry: Entry) -> str:
     """One photo with everything that was said about it."""
     best, *others = entry.captions
     return f"""<article>
-<figure><img src="{_data_uri(entry.image)}" alt="{escape(best.text)}">
+<figure><img src="{photo_uri(entry.image, SHOWN_PX)}" alt="{escape(best.text)}">
 <figcaption>{escape(entry.name)}</figcaption></figure>
 <div>
 <h2>{escape(best.text)}</h2>
@@ -132,12 +131,3 @@ def _slot(nearest: Sequence[NearestToken]) -> str:
     first = nearest[0]
     cosine = f"<i>{first.similarity:.2f}</i>"
     return f'<li title="{escape(listed)}">{escape(first.text)}{cosine}</li>'
-
-
-def _data_uri(image: Image.Image) -> str:
-    """RGB `image` as a JPEG inside a data URI, at most SHOWN_PX on its longest side."""
-    shown = image.copy()
-    shown.thumbnail((SHOWN_PX, SHOWN_PX), Image.Resampling.LANCZOS)
-    written = io.BytesIO()
-    shown.save(written, "JPEG", quality=JPEG_QUALITY, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(written.getvalue()).decode("ascii")

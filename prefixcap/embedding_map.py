@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from string import Template
 from typing import Any, Literal
 
 import numpy as np
@@ -25,6 +24,7 @@ from prefixcap.map_source import StoredImages
 from prefixcap.report_charts import Chart
 from prefixcap.report_prefix import MAP_FILE
 from prefixcap.report_words import COLOURS, NUMBERS
+from prefixcap.web_page import web_page
 
 Method = Literal["tsne", "umap"]
 TITLES = {"tsne": "t-SNE", "umap": "UMAP"}
@@ -271,15 +271,15 @@ def _thumbnail(record: CaptionRecord) -> np.ndarray:
 
 def _page(name: str, charts: Sequence[Chart]) -> str:
     """The figures with their captions as HTML, complete without any other file."""
-    folder = Path(__file__).parent
+    title = f"Embedding map of {escape(name)}"
     figures = "\n".join(
         f'<figure class="chart">{chart.inline}<figcaption>{escape(chart.caption)}</figcaption>'
         "</figure>"
         for chart in charts
     )
-    return Template((folder / "map_page.html").read_text(encoding="utf-8")).substitute(
-        title=f"Embedding map of {escape(name)}",
-        style=(folder / "report_page.css").read_text(encoding="utf-8"),
-        figures=figures,
-        origin=f"Written by prefixcap {escape(prefixcap.__version__)}, prefixcap map.",
-    )
+    body = f"""<header><h1>{title}</h1></header>
+<main><div class="charts">
+{figures}
+</div></main>
+<footer><p>Written by prefixcap {escape(prefixcap.__version__)}, prefixcap map.</p></footer>"""
+    return web_page(title, body, "report_page.css")

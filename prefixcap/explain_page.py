@@ -1,7 +1,5 @@
 """An explanation as one HTML page with photos and maps inside, and as JSON."""
 
-import base64
-import io
 import re
 from collections.abc import Sequence
 from html import escape
@@ -9,16 +7,14 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from PIL import Image
-
 import prefixcap
 from prefixcap import atomic
-from prefixcap.explain_photos import ExplainedPhoto, Explanation, Look
+from prefixcap.explain_photos import PHOTO_PX, ExplainedPhoto, Explanation, Look
 from prefixcap.heat_maps import heat_map
+from prefixcap.web_page import packaged, photo_uri, web_page
 
 PAGE, FACTS = "index.html", "explain.json"
 MAP_PX = 240  # longest side of a map in the page
-JPEG_QUALITY = 82
 WORD = re.compile(r"[\w'-]+")
 SLOTS_TEXT = (
     "Each photo becomes a prefix of vectors, one a slot, which the language model continues into "
@@ -85,11 +81,11 @@ def _look_facts(look: Look, of: str) -> dict[str, Any]:
 
 def page(explanation: Explanation) -> str:
     """The page as HTML, complete without any other file."""
-    template = Template((Path(__file__).parent / "explain_page.html").read_text(encoding="utf-8"))
     count = len(explanation.photos)
     model, what = escape(explanation.model), "prefix" if explanation.of == "slots" else "attention"
-    return template.substitute(
-        title=f"The {what} of {model} on {count} photo{'s' if count != 1 else ''}",
+    title = f"The {what} of {model} on {count} photo{'s' if count != 1 else ''}"
+    body = Template(packaged("explain_page.html")).substitute(
+        title=title,
         summary="\n".join(f"<p>{escape(text)}</p>" for text in _summary(explanation)),
         numbers=_numbers(explanation),
         articles="\n".join(_article(photo, explanation) for photo in explanation.photos),
@@ -97,6 +93,7 @@ def page(explanation: Explanation) -> str:
         origin=f"Written by <code>prefixcap explain --model {model}</code>, "
         f"prefixcap {escape(prefixcap.__version__)}.",
     )
+    return web_page(title, body, "explain_page.css")
 
 
 def _summary(explanation: Explanation) -> list[str]:
@@ -170,7 +167,7 @@ def _article(photo: ExplainedPhoto, explanation: Explanation) -> str:
             f'<h3>Where all slots look</h3><div class="pooled">{_map(photo, photo.pooled)}</div>'
         )
     return f"""<article>
-<figure><img src="{_data_uri(photo.image, 720)}" alt="{escape(photo.caption.text)}">
+<figure><img src="{photo_uri(photo.image, PHOTO_PX)}" alt="{escape(photo.caption.text)}">
 <figcaption>{escape(photo.name)}</figcaption></figure>
 <div>
 <h2>{escape(photo.caption.text) or "(no caption)"}</h2>
@@ -220,7 +217,7 @@ def _map(photo: ExplainedPhoto, weights: Sequence[float]) -> str:
     peak, even = 100 * max(weights), 100 / len(weights)
     drawn = heat_map(photo.image, weights, photo.seen)
     return (
-        f'<img src="{_data_uri(drawn, MAP_PX)}" alt="" loading="lazy">'
+        f'<img src="{photo_uri(drawn, MAP_PX)}" alt="" loading="lazy">'
         f'<small class="peak">peak {peak:.0f} %, even {even:.1f} %</small>'
     )
 
@@ -233,12 +230,3 @@ def _skipped(explanation: Explanation) -> str:
         f"<li>{escape(one.key)}: {escape(one.reason)}</li>" for one in explanation.skipped
     )
     return f"<section><h2>Skipped</h2><ul>{lines}</ul></section>"
-
-
-def _data_uri(image: Image.Image, longest_px: int) -> str:
-    """RGB `image` as a JPEG inside a data URI, at most so large on its longest side."""
-    shown = image.copy()
-    shown.thumbnail((longest_px, longest_px), Image.Resampling.LANCZOS)
-    written = io.BytesIO()
-    shown.save(written, "JPEG", quality=JPEG_QUALITY, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(written.getvalue()).decode("ascii")

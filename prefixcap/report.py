@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 
 from prefixcap import atomic
@@ -12,6 +13,7 @@ from prefixcap.report_content import Report, ReportOptions, collect
 from prefixcap.report_errors import CLASSES, NO_WORD
 from prefixcap.report_results import FLOOR, MEASURED, PUBLISHED
 from prefixcap.report_tables import Table, comma_separated, latex, markdown
+from prefixcap.web_page import web_page
 
 TABLE_KINDS: dict[str, Callable[[Table], str]] = {
     "md": markdown,
@@ -77,13 +79,14 @@ def render(report: Report) -> str:
         undefined=StrictUndefined,
         trim_blocks=True,
     )
-    page = environment.get_template("report_page.html").render(
+    body = environment.get_template("report_page.html").render(
         report=report,
         photos=report.photos,
         classes=CLASSES,
         NO_WORD=NO_WORD,
         kinds=(MEASURED, PUBLISHED, FLOOR),
     )
+    page = web_page(escape(report.title), body, "report_page.css")
     return page.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
