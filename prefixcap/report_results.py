@@ -14,6 +14,7 @@ from prefixcap.report_tables import Cell, Table, metric_title
 
 MEASURED, PUBLISHED, FLOOR = "measured", "published", "floor"
 NOTHING = Cell("")
+MAPPERS = {"mlp": "MLP", "transformer": "Transformer", "linear": "Linear"}
 
 
 def results_table(group: Group) -> Table:
@@ -45,7 +46,7 @@ def results_table(group: Group) -> Table:
         + _sources(group.published)
     )
     cost = ["Distinct (%)", "Trained weights (M)", "Training time"]
-    columns = ["Model", "", *heads, *extra, *cost]
+    columns = ["Model", "Source", *heads, *extra, *cost]
     return Table(f"results-{group.name}", caption, columns, rows).without_empty_columns()
 
 
@@ -60,7 +61,7 @@ def published_apart_table(group: Group) -> Table | None:
     heads = [metric_title(name) for name in metrics]
     caption = "The papers' rows on this split that cannot be compared with the runs above."
     caption += _sources([row for row, _ in group.published_apart])
-    columns = ["Row", "", *heads, "Why it stands apart"]
+    columns = ["Row", "Source", *heads, "Why it stands apart"]
     return Table(f"published-{group.name}", caption, columns, rows)
 
 
@@ -85,20 +86,18 @@ def runs_table(runs: Sequence[Run]) -> Table:
     rows = []
     for run in runs:
         log, machine = run.log, run.environment
-        mapper = run.recipe.get("mapper") or {}
-        kind = " ".join(str(part) for part in (run.recipe.get("stage"), mapper.get("kind")) if part)
         best = Cell(f"{log.best_step:,}") if log.best_step is not None else NOTHING
         steps = Cell(f"{log.last_step:,}") if log.last_step else NOTHING
         parts = [machine.get("machine"), _named("torch", machine.get("torch"))]
         parts.append(_named("threads", machine.get("threads")))
         place = Cell(", ".join(str(part) for part in parts if part))
-        rows.append([Cell(run.name), Cell(run.state), Cell(kind), *_cost(run)])
+        rows.append([Cell(run.name), Cell(run.state), Cell(_trained(run)), *_cost(run)])
         rows[-1] += [steps, best, place]
     columns = ["Run", "State", "What trains", "Trained weights (M)", "Training time"]
     columns += ["Steps", "Best at step", "Machine"]
     caption = (
-        "Training time is wall-clock time from the first step, validation included, all starts "
-        "together."
+        "LM: language model. Training time is wall-clock time from the first step, validation "
+        "included, all starts together."
     )
     return Table("runs", caption, columns, rows).without_empty_columns()
 
@@ -226,9 +225,27 @@ def duration(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h"
 
 
+def _trained(run: Run) -> str:
+    """What kind of captioner a recipe trains, or its stage."""
+    recipe = run.recipe
+    if recipe.get("stage") != "caption":
+        return str(recipe.get("stage") or "")
+    if recipe.get("lstm"):
+        return "LSTM with attention" if recipe["lstm"].get("attention") else "LSTM"
+    mapper, language_model = recipe.get("mapper") or {}, recipe.get("language_model") or {}
+    if not mapper:
+        return "caption"
+    part = "LoRA" if language_model.get("lora_rank") else "tuned"
+    how = "frozen" if language_model.get("frozen") and part != "LoRA" else part
+    return f"{MAPPERS.get(mapper.get('kind'), mapper.get('kind'))}, LM {how}"
+
+
 def _millions(count: int | None) -> Cell:
-    """A number of weights in millions, three digits of it."""
-    return NOTHING if count is None else Cell(f"{count / 1e6:.3g}")
+    """A number of weights in millions, to three digits."""
+    if count is None:
+        return NOTHING
+    millions = count / 1e6
+    return Cell(f"{millions:,.0f}" if millions >= 100 else f"{millions:#.3g}")
 
 
 def _hundred(value: float | None) -> Cell:

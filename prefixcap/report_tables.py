@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 NUMBER = re.compile(r"[+-]?[\d.,]+( (s|min|h)\b.*)?$")
+MINUS = re.compile(r"(?<![\w.])-(?=\d)")
 LATEX_SIGNS = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -125,6 +126,7 @@ def _with_note(cell: Cell, best: str) -> str:
 
 
 def _latex_cell(cell: Cell) -> str:
-    """A cell for LaTeX."""
-    escaped = Cell(latex_text(cell.text), latex_text(cell.note), cell.best)
+    """A cell for LaTeX; before a number it prints a minus, not a hyphen."""
+    text, note = (MINUS.sub("$-$", latex_text(part)) for part in (cell.text, cell.note))
+    escaped = Cell(text, note, cell.best)
     return _with_note(escaped, r"\textbf{{{}}}")

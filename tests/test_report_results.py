@@ -1,11 +1,14 @@
 """Tables of a report: numbers x100, measured beside published, nothing invented."""
 
+from pathlib import Path
+
 import pytest
 
 from prefixcap.metrics import compare
 from prefixcap.published import all_published_rows
 from prefixcap.report_errors import ErrorCounts
 from prefixcap.report_groups import Group, score_groups
+from prefixcap.report_log import TrainingLog
 from prefixcap.report_results import (
     duration,
     errors_table,
@@ -14,7 +17,7 @@ from prefixcap.report_results import (
     runs_table,
     study_table,
 )
-from prefixcap.report_runs import read_runs
+from prefixcap.report_runs import Run, read_runs
 from prefixcap.report_study import read_study
 from prefixcap.report_tables import Cell, Table
 from tests.tiny_report import captions_of, photos, write_run, write_study
@@ -43,9 +46,9 @@ def test_scores_stand_x100_with_weights_and_time(group):
     table = results_table(group)
     facts = group.entries[0].sheet.facts
     assert column(table, "Model") == ["right", "red"]
-    assert column(table, "")[0] == "measured"
+    assert column(table, "Source")[0] == "measured"
     assert column(table, "CIDEr-D")[0] == f"{100 * facts['scores']['CIDEr']:.1f}"
-    assert column(table, "Trained weights (M)") == ["1.5", "1.5"]
+    assert column(table, "Trained weights (M)") == ["1.50", "1.50"]
     assert column(table, "Training time") == ["10 s", "10 s"]
     assert [row[5].best for row in table.rows] == [True, False]
 
@@ -65,7 +68,7 @@ def test_published_rows_stand_as_printed_beside_or_apart(group):
     published = all_published_rows("coco-karpathy", "test")
     table = results_table(Group("n", "coco-karpathy", "test", group.entries, published))
     place = column(table, "Model").index("paper, transformer")
-    assert column(table, "")[place] == "published"
+    assert column(table, "Source")[place] == "published"
     assert column(table, "CIDEr-D")[place] == "113.08"
     assert table.rows[place][-1] == Cell("6 h", "GTX1080")
     assert "Published: Mokady et al. 2021" in table.caption
@@ -79,6 +82,35 @@ def test_runs_say_how_far_they_came(runs):
     assert column(table, "State") == ["finished", "finished", "unfinished"]
     assert column(table, "Best at step") == ["3"] * 3
     assert column(table, "Machine")[0] == "x86_64, torch 2.6"
+
+
+def test_runs_name_what_they_train():
+    mapper, lstm = {"kind": "transformer"}, {"attention": False}
+    recipes = [
+        {"stage": "distill", "mapper": mapper},
+        {"stage": "caption", "mapper": mapper, "lstm": lstm},
+        {"stage": "caption", "mapper": mapper, "lstm": {"attention": True}},
+        {"stage": "caption", "mapper": mapper, "language_model": {"frozen": True}},
+        {"stage": "caption", "mapper": {"kind": "mlp"}, "language_model": {"frozen": False}},
+        {"stage": "caption", "mapper": mapper, "language_model": {"frozen": True, "lora_rank": 8}},
+    ]
+    found = runs_table([Run("r", Path("r"), "finished", recipe) for recipe in recipes])
+    assert column(found, "What trains") == [
+        "distill",
+        "LSTM",
+        "LSTM with attention",
+        "Transformer, LM frozen",
+        "MLP, LM tuned",
+        "Transformer, LM LoRA",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(5_200_000, "5.20"), (12_017_288, "12.0"), (1_240_000_000, "1,240")]
+)
+def test_weights_have_three_digits_at_any_size(count, text):
+    run = Run("r", Path("r"), "finished", {}, log=TrainingLog(trained_parameters=count))
+    assert column(runs_table([run]), "Trained weights (M)") == [text]
 
 
 def test_error_classes_stand_in_percent():

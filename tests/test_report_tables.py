@@ -37,6 +37,12 @@ def test_latex_prints_special_characters_and_aligns_numbers():
     assert latex_text("50 % ~ \\") == r"50 \% \textasciitilde{} \textbackslash{}"
 
 
+def test_latex_tells_a_minus_from_a_hyphen():
+    rows = [[Cell("rate-0.001"), Cell("-2.6", "-8.8 to +2.7")]]
+    text = latex(Table("t", "", ["a", "b"], rows))
+    assert r"rate-0.001 & $-$2.6 ($-$8.8 to +2.7) \\" in text
+
+
 def test_columns_in_which_nothing_is_said_can_be_left_out():
     assert list(TABLE.without_empty_columns().columns) == ["Model", "", "CIDEr-D"]
 
