@@ -1,7 +1,5 @@
 """References and photos of scored images, found again where they were read for the scores."""
 
-import base64
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +13,10 @@ from prefixcap.images import open_rgb
 from prefixcap.recipe import expand
 from prefixcap.report_runs import Entry
 from prefixcap.score_sheet import references_digest
+from prefixcap.web_page import photo_uri
 
 PARTS = ("test", "dev", "data")  # of a recipe
 THUMBNAIL_PX = 360  # long side; phones show them twice as dense
-JPEG_QUALITY = 78
 
 
 @dataclass(frozen=True)
@@ -84,11 +82,7 @@ def thumbnail(record: CaptionRecord, longest_px: int = THUMBNAIL_PX) -> str:
     Raises:
         InputError: it cannot be opened.
     """
-    image = open_rgb(photo_source(record.path))
-    image.thumbnail((longest_px, longest_px))
-    written = io.BytesIO()
-    image.save(written, "JPEG", quality=JPEG_QUALITY, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(written.getvalue()).decode("ascii")
+    return photo_uri(open_rgb(photo_source(record.path)), longest_px)
 
 
 def _places(entries: Sequence[Entry], moved: Mapping[str, Path]) -> Iterator[_Place]:
