@@ -32,6 +32,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from training_baseline import PADDED, OriginalStep
 
 from prefixcap.config import EncoderConfig, LanguageModelConfig, MapperConfig, ModelConfig
+from prefixcap.memory import keep_freed_memory
 from prefixcap.model import CaptionBatch, ClipCap
 from prefixcap.optim import build_optimizer
 from prefixcap.products import linear
@@ -76,6 +77,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="tiny sizes: does it run at all")
     parser.add_argument("--memory", nargs=2, help=argparse.SUPPRESS)  # a child: setting, variant
     arguments = parser.parse_args()
+    keep_freed_memory()  # as `prefixcap train` does; the original gains from it too
     if arguments.memory:
         print(peak_mib(*arguments.memory, arguments))
         return

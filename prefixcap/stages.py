@@ -20,6 +20,7 @@ from prefixcap.encoder import ImageEncoder, StatedEncoder, build_encoder, load_e
 from prefixcap.errors import InputError
 from prefixcap.foreign_embeddings import import_store
 from prefixcap.images import Skipped
+from prefixcap.memory import keep_freed_memory
 from prefixcap.model import ClipCap
 from prefixcap.model_files import WEIGHTS_FILE
 from prefixcap.precision import bf16_is_fast
@@ -159,7 +160,8 @@ def distill_recipe(recipe: Recipe, run: RunFolder, watch: Watch) -> None:
 
 
 def prepare(recipe: Recipe) -> None:
-    """Set the seed and the threads of a run, before any weight is drawn."""
+    """Set the seed, the threads and the memory of a run, before any weight is drawn."""
+    keep_freed_memory()
     torch.manual_seed(recipe.train.seed)
     if recipe.train.threads:
         torch.set_num_threads(recipe.train.threads)
