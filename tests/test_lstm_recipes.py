@@ -1,6 +1,5 @@
 """LSTM captioners through recipes: the studies' ones, and what a recipe may not ask for."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -16,19 +15,16 @@ from prefixcap.evaluate import evaluate_captioner
 from prefixcap.lstm import LstmCaptioner
 from prefixcap.recipe import Recipe, load_recipe
 from prefixcap.run_folder import RunFolder
-from prefixcap.stages import Watch, embed_recipe
+from prefixcap.stages import Watch
 from tests import tiny_clipcap
+from tests.small_recipes import checked_header, name_of, recipes_in, small_recipe, train_small
 from tests.source_tree import REPOSITORY
 from tests.test_imagenet_resnet import published, reference
 from tests.tiny_run import save_tiny_teacher, write_photos
 
 FOLDERS = ("vizwiz", "lstm_flickr")
-RECIPES = sorted(p for folder in FOLDERS for p in (REPOSITORY / "recipes" / folder).glob("*.toml"))
+RECIPES = recipes_in(FOLDERS)
 SHOW_TELL = REPOSITORY / "recipes" / "vizwiz" / "clip-lstm.toml"
-
-
-def name_of(path: Path) -> str:
-    return f"{path.parent.name}/{path.stem}"
 
 
 @pytest.fixture(scope="module")
@@ -45,11 +41,8 @@ def small(path: Path, world: Path, *more: str) -> Recipe:
     """The recipe with the encoder, data and sizes of the tiny world."""
     recipe = load_recipe(path)
     is_clip = recipe.encoder.kind == "clip"
-    source = f'format="flickr8k", path="{world}/data"'
     preprocess = "{crop_px=32, resize_px=32}"
     settings = [
-        f'data=[{{{source}, split="train"}}]',
-        f'dev=[{{{source}, split="dev", first=4}}]',
         f"store={world}/store-{is_clip}-{recipe.encoder.output}",
         f"encoder.kind={'clip' if is_clip else 'imagenet_resnet'}",
         f"encoder.name={world / ('vit' if is_clip else 'resnet50.pth')}",
@@ -57,26 +50,10 @@ def small(path: Path, world: Path, *more: str) -> Recipe:
         "lstm.embedding_size=8",
         "lstm.hidden_size=12",
         "lstm.attention_size=6",
-        "train.images_per_step=8",
-        "train.epochs=1",
-        "train.log_steps=1",
-        "train.lr=1e-2",
-        "train.threads=1",
         'train.device="cpu"',
         f"decoding.min_tokens={min(recipe.decoding.min_tokens, 5)}",
-        "decoding.max_tokens=5",
     ]
-    return load_recipe(path, [*settings, *more])
-
-
-def train(recipe: Recipe, runs: Path) -> tuple[Path, list[dict]]:
-    """The run's folder and the lines of its log; the store is made first."""
-    if recipe.store:
-        assert embed_recipe(recipe, Watch()) == []
-    run = RunFolder(runs / recipe.name, recipe)
-    caption_recipe(recipe, run, Watch())
-    lines = (run.path / "log.jsonl").read_text().splitlines()
-    return run.path, [json.loads(line) for line in lines]
+    return small_recipe(path, world, [*settings, *more])
 
 
 def train_embeddings(recipe: Recipe) -> torch.Tensor:
@@ -88,11 +65,8 @@ def train_embeddings(recipe: Recipe) -> torch.Tensor:
 
 @pytest.mark.parametrize("path", RECIPES, ids=name_of)
 def test_header_says_row_command_cost_and_scores(path):
-    header = path.read_text(encoding="utf-8").split("\nname =")[0]
     name = load_recipe(path).name
-    for said in ("Command:", "Cost:", "Expected:", "Reached:", f"recipes/{name_of(path)}.toml"):
-        assert said in header
-    assert f"runs/{name}/best" in header
+    assert f"runs/{name}/best" in checked_header(path)
 
 
 def test_names_of_the_recipes_are_all_different():
@@ -102,7 +76,7 @@ def test_names_of_the_recipes_are_all_different():
 @pytest.mark.parametrize("path", RECIPES, ids=name_of)
 def test_recipe_trains_two_steps_from_its_store(path, world, tmp_path):
     recipe = small(path, world)
-    run, log = train(recipe, tmp_path)
+    run, log = train_small(recipe, tmp_path)
     assert [line["step"] for line in log if "loss" in line] == [1, 2]
     assert "flickr8k CIDEr" in log[-1]
     captioner = Captioner.from_pretrained(run / "best", device="cpu", dtype=torch.float32)
@@ -122,10 +96,10 @@ def test_an_lstm_learns_colours_from_pixels_and_goes_on_from_an_earlier_one(worl
     rate = ["train.lr=2e-2", "train.decay=linear", "train.precision=fp32", "train.epochs=50"]
     pixels = ["store=", "views.stored_px=32", "train.shuffle_captions=false"]
     settings = [*sizes, *rate, *pixels, "lstm.embedding_size=32", "train.validate_epochs=25"]
-    run, log = train(small(SHOW_TELL, world, *settings), tmp_path)
+    run, log = train_small(small(SHOW_TELL, world, *settings), tmp_path)
     assert log[-1]["score"] > 1.8  # the best constant caption has 1.56
     more = ["train.lr=1e-9", "train.ema=0.9", "name=again", "train.epochs=1"]
-    again, second = train(
+    again, second = train_small(
         small(SHOW_TELL, world, *settings, *more, f"start_from={run}/best"), tmp_path
     )
     assert second[-1]["score"] == pytest.approx(max(line.get("score", 0) for line in log))

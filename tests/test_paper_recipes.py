@@ -1,6 +1,5 @@
 """Recipes of the papers' tables: their sizes, and each of them trained small for two steps."""
 
-import json
 import re
 from pathlib import Path
 
@@ -20,14 +19,15 @@ from prefixcap.mapper import build_mapper
 from prefixcap.model import ClipCap
 from prefixcap.recipe import Recipe, load_recipe
 from prefixcap.run_folder import RunFolder
-from prefixcap.stages import Watch, embed_recipe
+from prefixcap.stages import Watch
+from tests.small_recipes import checked_header, name_of, recipes_in, small_recipe, train_small
 from tests.source_tree import REPOSITORY
 from tests.tiny_clipcap import tiny_tokenizer
 from tests.tiny_encoders import clip_resnet, visual
 from tests.tiny_run import save_tiny_teacher, write_photos
 
 FOLDERS = ("brown", "coco", "conceptual", "figure7")
-RECIPES = sorted(p for folder in FOLDERS for p in (REPOSITORY / "recipes" / folder).glob("*.toml"))
+RECIPES = recipes_in(FOLDERS)
 SECOND = "-self-critical"  # recipes that go on from a row of a table
 PAPER = [path for path in RECIPES if not path.stem.endswith(SECOND)]
 SELF_CRITICAL = [path for path in RECIPES if path.stem.endswith(SECOND)]
@@ -40,10 +40,6 @@ TABLE_1 = {  # millions of trainable parameters, tables 1 C and 1 D
     "conceptual/mlp-tuned-rn50x4": 156,
     "conceptual/transformer-frozen-rn50x4": 43,
 }
-
-
-def name_of(path: Path) -> str:
-    return f"{path.parent.name}/{path.stem}"
 
 
 @pytest.fixture(scope="module")
@@ -65,40 +61,18 @@ def small(path: Path, world: Path, *more: str) -> Recipe:
     """The recipe with the encoder, language model, data and sizes of the tiny world."""
     recipe = load_recipe(path)
     kind = recipe.encoder.kind
-    source = f'format="flickr8k", path="{world}/data"'
     settings = [
-        f'data=[{{{source}, split="train"}}]',
-        f'dev=[{{{source}, split="dev", first=4}}]',
         f"store={world}/store-{kind}-{recipe.encoder.normalize}",
         f"encoder.name={world / ('resnet.pt' if kind == 'clip_resnet' else 'vit')}",
         f"language_model.name={world}/gpt2",
         "mapper.layers=1",
         "mapper.heads=2",
         "mapper.prefix_length=3",
-        "train.images_per_step=8",
-        "train.epochs=1",
-        "train.log_steps=1",
-        "train.lr=1e-2",
         "train.warmup_steps=0",
-        "train.threads=1",
-        "decoding.max_tokens=5",
         "decoding.beam_size=2",
         "decoding.stop_word=a",
     ]
-    return load_recipe(path, [*settings, *more])
-
-
-def train(recipe: Recipe, runs: Path) -> tuple[Path, list[dict]]:
-    """The run's folder and the lines of its log; the store is made first."""
-    assert embed_recipe(recipe, Watch()) == []
-    run = RunFolder(runs / recipe.name, recipe)
-    caption_recipe(recipe, run, Watch())
-    return run.path, log_of(run.path)
-
-
-def log_of(run: Path) -> list[dict]:
-    """Lines of a run's log."""
-    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return small_recipe(path, world, [*settings, *more])
 
 
 def trained_parameters(recipe: Recipe) -> int:
@@ -118,9 +92,7 @@ def test_trainable_parameters_are_those_of_table_1(name, millions):
 
 @pytest.mark.parametrize("path", RECIPES, ids=name_of)
 def test_header_says_row_command_cost_and_scores(path):
-    header = path.read_text(encoding="utf-8").split("\nname =")[0]
-    for said in ("Command:", "Cost:", "Expected:", "Reached:", f"recipes/{name_of(path)}.toml"):
-        assert said in header
+    header = checked_header(path)
     stated = re.search(r"([\d,]{9,})( trainable parameters| here)", header)
     if stated:
         assert int(stated[1].replace(",", "")) == trained_parameters(load_recipe(path))
@@ -135,7 +107,7 @@ def test_names_of_the_recipes_are_all_different():
 @pytest.mark.parametrize("path", PAPER, ids=name_of)
 def test_recipe_trains_two_steps_from_its_store(path, world, tmp_path):
     recipe = small(path, world)
-    run, log = train(recipe, tmp_path)
+    run, log = train_small(recipe, tmp_path)
     assert [line["step"] for line in log if "loss" in line] == [1, 2]
     assert "flickr8k CIDEr" in log[-1]
     model = ClipCap.from_pretrained(run / "model")
@@ -151,15 +123,15 @@ def test_self_critical_recipe_goes_on_from_its_row(path, world, tmp_path):
     assert ours.start_from == f"runs/{theirs.name}/best"
     for part in ("data", "dev", "encoder", "mapper", "language_model", "store"):
         assert getattr(ours, part) == getattr(theirs, part)
-    run, _ = train(small(first, world), tmp_path)
-    _, log = train(small(path, world, f"start_from={run}/best"), tmp_path)
+    run, _ = train_small(small(first, world), tmp_path)
+    _, log = train_small(small(path, world, f"start_from={run}/best"), tmp_path)
     assert [line["step"] for line in log if "reward" in line] == [1, 2]
     assert [line["step"] for line in log if "score" in line] == [0, 2]
 
 
 def test_dev_captions_from_the_store_are_those_from_photos(world, tmp_path):
     recipe = small(PAPER[0], world)
-    run, stored = train(recipe, tmp_path)
+    run, stored = train_small(recipe, tmp_path)
     captioner = Captioner.from_pretrained(run / "model", dtype=torch.float32)
     [records] = read_dev_sources(recipe.dev)
     written = captioner.caption([record.path for record in records])
@@ -175,7 +147,7 @@ def test_dev_photos_are_not_opened_where_their_embeddings_are_stored(world, tmp_
         raise AssertionError("a photo was captioned")
 
     monkeypatch.setattr(dev_split, "open_photos", fail)
-    _, log = train(small(PAPER[0], world), tmp_path)
+    _, log = train_small(small(PAPER[0], world), tmp_path)
     assert "flickr8k CIDEr" in log[-1]
 
 
