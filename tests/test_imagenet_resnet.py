@@ -11,8 +11,8 @@ from transformers import ResNetConfig, ResNetModel
 
 from prefixcap.config import EncoderConfig
 from prefixcap.encoder import build_encoder, load_encoder, resolve_encoder
-from prefixcap.errors import InputError
 from prefixcap.imagenet_resnet import SIZES, ImageNetResNet
+from tests.tiny_encoders import check_refusals
 
 DEPTHS = (1, 2, 1, 1)
 
@@ -101,14 +101,14 @@ def test_torch_hubs_cache_and_folders_are_looked_in(tmp_path: Path, monkeypatch)
 
 def test_other_weights_are_refused_by_name_of_a_tensor():
     tensors = published(reference(bottleneck=True))
-    with pytest.raises(InputError, match=r"x: tensor conv1.weight is missing; .*resnet18"):
-        ImageNetResNet.from_tensors({"a": torch.zeros(1)}, "x")
     short = {name: t for name, t in tensors.items() if name != "layer2.1.bn2.weight"}
-    with pytest.raises(InputError, match=r"tensor layer2.1.bn2.weight is missing"):
-        ImageNetResNet.from_tensors(short, "x")
-    grouped = {**tensors, "layer1.0.conv2.weight": torch.zeros(8, 2, 3, 3)}
-    with pytest.raises(InputError, match=r"is \(8, 2, 3, 3\), a plain ResNet has \(8, 8, 3, 3\)"):
-        ImageNetResNet.from_tensors(grouped, "x")
-    with pytest.raises(InputError, match=r"layer1.0.se.weight is not in a plain ResNet"):
-        ImageNetResNet.from_tensors({**tensors, "layer1.0.se.weight": torch.zeros(1)}, "x")
+    cases = {
+        r"x: tensor conv1.weight is missing; .*resnet18": {"a": torch.zeros(1)},
+        r"tensor layer2.1.bn2.weight is missing": short,
+        r"is \(8, 2, 3, 3\), a plain ResNet has \(8, 8, 3, 3\)": tensors
+        | {"layer1.0.conv2.weight": torch.zeros(8, 2, 3, 3)},
+        r"layer1.0.se.weight is not in a plain ResNet": tensors
+        | {"layer1.0.se.weight": torch.zeros(1)},
+    }
+    check_refusals(ImageNetResNet, cases)
     assert list(SIZES) == ["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]

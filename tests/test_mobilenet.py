@@ -13,6 +13,7 @@ from torch import Tensor
 from prefixcap.encoder import build_encoder, load_encoder, resolve_encoder
 from prefixcap.errors import InputError
 from prefixcap.mobilenet import MobileNetV2
+from tests.tiny_encoders import check_refusals
 
 # Sandler et al. 2018, table 2, written out: expanded width, output width, stride of each block.
 BLOCKS = [
@@ -143,16 +144,16 @@ def test_published_weights_give_the_published_network(file: str, change, tmp_pat
 
 def test_other_published_weights_are_refused_by_name_of_a_tensor():
     weights = torchvision_weights()
-    with pytest.raises(InputError, match=r"x: tensor features.0.0.weight is missing"):
-        MobileNetV2.from_tensors({"a": torch.zeros(1)}, "x")
     short = {name: t for name, t in weights.items() if name != "features.3.conv.2.weight"}
-    with pytest.raises(InputError, match=r"tensor features.3.conv.2.weight is missing"):
-        MobileNetV2.from_tensors(short, "x")
-    wide = {**weights, "features.0.0.weight": torch.zeros(48, 3, 3, 3)}
-    with pytest.raises(InputError, match=r"is \(48, 3, 3, 3\), MobileNetV2 1.0 has \(32, 3"):
-        MobileNetV2.from_tensors(wide, "x")
-    with pytest.raises(InputError, match=r"features.19.weight is not in MobileNetV2"):
-        MobileNetV2.from_tensors({**weights, "features.19.weight": torch.zeros(1)}, "x")
+    cases = {
+        r"x: tensor features.0.0.weight is missing": {"a": torch.zeros(1)},
+        r"tensor features.3.conv.2.weight is missing": short,
+        r"is \(48, 3, 3, 3\), MobileNetV2 1.0 has \(32, 3": weights
+        | {"features.0.0.weight": torch.zeros(48, 3, 3, 3)},
+        r"features.19.weight is not in MobileNetV2": weights
+        | {"features.19.weight": torch.zeros(1)},
+    }
+    check_refusals(MobileNetV2, cases)
     with pytest.raises(InputError, match=r"nowhere.pth"):
         load_encoder(resolve_encoder("./mobilenet_v2-nowhere.pth"))
 

@@ -1,9 +1,11 @@
 """Tiny encoders of every kind, as their authors save them, for the tests."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 from torch import Tensor
@@ -15,6 +17,7 @@ from transformers import (
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from prefixcap.clip_resnet import ClipResNet, ClipResNetSizes
+from prefixcap.errors import InputError
 
 VISION = {
     "hidden_size": 32,
@@ -88,3 +91,10 @@ def write_torchscript(network: ClipResNet, path: Path) -> None:
     whole.forward = lambda pixels: network(pixels)[0]
     pixels = torch.zeros(1, 3, 64, 64, dtype=network.conv1.weight.dtype)
     torch.jit.save(torch.jit.trace(whole, pixels), path)
+
+
+def check_refusals(network: type, cases: Mapping[str, Mapping[str, Tensor]]) -> None:
+    """A network refuses the tensors of each case with the message that they stand under."""
+    for message, tensors in cases.items():
+        with pytest.raises(InputError, match=message):
+            network.from_tensors(tensors, "x")
