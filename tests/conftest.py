@@ -1,9 +1,11 @@
-"""Folders of real data and golden cases; tests that need them skip with a reason where absent."""
+"""Folders of real data and golden cases, or a skip with a reason; a tiny CLIP in a folder."""
 
 import os
 from pathlib import Path
 
 import pytest
+
+from prefixcap.config import EncoderConfig
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -31,3 +33,17 @@ def data_dir() -> Path:
 def golden_dir() -> Path:
     """Cases computed by the original ClipCap code (PREFIXCAP_GOLDEN)."""
     return existing_folder("PREFIXCAP_GOLDEN", "../shared/golden")
+
+
+@pytest.fixture
+def clip_folder(tmp_path: Path) -> Path:
+    """Folder of a tiny CLIP, as transformers saves it."""
+    from tests.tiny_encoders import save_clip
+
+    return save_clip(tmp_path / "clip")
+
+
+@pytest.fixture
+def clip_config(clip_folder: Path) -> EncoderConfig:
+    """That CLIP as an encoder's settings."""
+    return EncoderConfig(kind="clip", name=str(clip_folder))

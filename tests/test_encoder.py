@@ -3,7 +3,6 @@
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -17,18 +16,7 @@ from tests.tiny_encoders import (
     VISION,
     edit_json,
     photos,
-    save_clip,
 )
-
-
-@pytest.fixture
-def clip_folder(tmp_path: Path) -> Path:
-    return save_clip(tmp_path / "clip")
-
-
-@pytest.fixture
-def clip_config(clip_folder: Path) -> EncoderConfig:
-    return EncoderConfig(kind="clip", name=str(clip_folder))
 
 
 def test_a_golden_clip_resnet_is_encoded_from_its_file(golden_dir):

@@ -11,14 +11,6 @@ from prefixcap.encoder import load_encoder
 from prefixcap.encoder_names import resolve_encoder
 from prefixcap.errors import InputError
 from prefixcap.hub import model_file, model_folder
-from tests.tiny_encoders import (
-    save_clip,
-)
-
-
-@pytest.fixture
-def clip_folder(tmp_path: Path) -> Path:
-    return save_clip(tmp_path / "clip")
 
 
 def test_folders_without_a_model_are_refused(tmp_path, clip_folder):

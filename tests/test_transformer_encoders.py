@@ -42,7 +42,6 @@ from tests.tiny_encoders import (
     full_clip,
     noisy,
     photos,
-    save_clip,
 )
 
 Reference = Callable[[PreTrainedModel, Tensor], tuple[Tensor, Tensor]]
@@ -108,16 +107,6 @@ CASES: dict[str, tuple[str, Callable, Callable, Reference]] = {
         registers_reference,
     ),
 }
-
-
-@pytest.fixture
-def clip_folder(tmp_path: Path) -> Path:
-    return save_clip(tmp_path / "clip")
-
-
-@pytest.fixture
-def clip_config(clip_folder: Path) -> EncoderConfig:
-    return EncoderConfig(kind="clip", name=str(clip_folder))
 
 
 @pytest.mark.parametrize("case", CASES)
