@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 ERROR_BAR = {"elinewidth": 1.2, "capsize": 2.5, "ecolor": INK}
+HATCHES = ("", "///", "...", "xxx", "---")  # kinds of bars differ without colour too
 MOST_TICKS = 8  # more values than these get the axis that matplotlib draws
 SCORE = "CIDEr-D on dev"
 EPOCH_PARTS = {LOSS: ("loss", 1), DEV_LOSS: ("dev_loss", 1), SCORE: ("cider", 100)}
@@ -84,7 +85,7 @@ def _bars(study: Study, metric: str) -> list[Chart]:
                 kind = str(row["settings"].get(last)) if last else ""
                 label = f"{last} {kind}" if kind and kind not in named else None
                 named.add(kind)
-                _bar(axes, place, row, metric, {"label": label, "color": _colour(kinds, kind)})
+                _bar(axes, place, row, metric, {"label": label, **_bar_look(kinds, kind)})
                 place += 1
             place += gap
         axes.set_yticks(middles, [shortened(name, 30) for name in groups])
@@ -106,9 +107,11 @@ def _bar(
     axes.barh(place, 100 * row["mean"][metric], 0.8, xerr=spread, error_kw=ERROR_BAR, **style)
 
 
-def _colour(kinds: list[str], kind: str) -> str:
-    """The colour of a bar's kind."""
-    return SERIES[kinds.index(kind) % len(SERIES)]
+def _bar_look(kinds: list[str], kind: str) -> dict[str, Any]:
+    """Colour and hatch of a bar's kind."""
+    place = kinds.index(kind)
+    colour, hatch = SERIES[place % len(SERIES)], HATCHES[place % len(HATCHES)]
+    return {"facecolor": colour, "hatch": hatch, "edgecolor": "white", "linewidth": 0}
 
 
 def epochs_chart(study: Study) -> Chart | None:

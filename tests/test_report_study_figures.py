@@ -32,6 +32,8 @@ def test_bars_are_grouped_by_the_last_axis(tmp_path):
     assert widths == pytest.approx([30, 40, 50, 60, 70])
     colours = [patch.get_facecolor() for patch in axes.patches]
     assert colours[:2] == colours[3:]
+    hatches = [patch.get_hatch() for patch in axes.patches]
+    assert (len(set(hatches)), hatches[:2]) == (3, hatches[3:])
 
 
 def test_epochs_stand_below_each_other_with_the_seeds_spread(tmp_path):
@@ -39,7 +41,7 @@ def test_epochs_stand_below_each_other_with_the_seeds_spread(tmp_path):
     (chart,) = study_charts(read_study(write_study(tmp_path / "s", figure=asked)))
     losses, scores = chart.figure.axes
     assert losses.get_ylabel() == "loss (nats per token)"
-    assert (scores.get_xlabel(), scores.get_ylabel()) == ("epoch", "CIDEr-D on dev (x100)")
+    assert (scores.get_xlabel(), scores.get_ylabel()) == ("epoch", "CIDEr-D (x100)\non dev")
     assert scores.lines[0].get_ydata() == pytest.approx([10, 20])
     assert len(scores.collections) == 5  # a band for each variant with finished seeds
 
