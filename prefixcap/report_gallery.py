@@ -1,7 +1,7 @@
 """Photos of a report with their references and every model's caption: the first, best and worst."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from prefixcap.datasets.records import CaptionRecord
 from prefixcap.errors import InputError
@@ -17,6 +17,8 @@ from prefixcap.report_errors import (
 )
 from prefixcap.report_photos import thumbnail
 from prefixcap.report_runs import Entry
+
+MOST_TOGETHER = 3  # models whose captions stand together below a best or worst photo
 
 
 @dataclass(frozen=True)
@@ -133,18 +135,28 @@ def ciders(entry: Entry) -> dict[str, float]:
 
 
 def _extremes(entry: Entry, shelf: _Shelf, count: int) -> Extremes | None:
-    """The model's best and worst photos; equal ones in the order of the split."""
+    """The model's best and worst photos; equal ones in the order of the split.
+
+    Of many models only its own captions stand below them.
+    """
     values = ciders(entry)
     if not values or not count:
         return None
     count = min(count, len(values) // 2)
     order = sorted(values, key=lambda image_id: -values[image_id])
     worst = sorted(values, key=lambda image_id: values[image_id])[:count]
-    return Extremes(
-        entry.name,
-        [shelf.photo(image_id) for image_id in order[:count]],
-        [shelf.photo(image_id) for image_id in worst],
+    alone = len(shelf.entries) > MOST_TOGETHER
+    best, lowest = (
+        [_only(shelf.photo(one), entry.name) if alone else shelf.photo(one) for one in part]
+        for part in (order[:count], worst)
     )
+    return Extremes(entry.name, best, lowest)
+
+
+def _only(photo: Photo, model: str) -> Photo:
+    """The photo with the caption of one model."""
+    captions = [caption for caption in photo.captions if caption.model == model]
+    return replace(photo, captions=captions)
 
 
 def _picture(record: CaptionRecord | None) -> tuple[str, str]:

@@ -1,5 +1,7 @@
 """The first photos, the best and the worst, with everybody's captions."""
 
+from dataclasses import replace
+
 import pytest
 
 from prefixcap import datasets
@@ -46,6 +48,13 @@ def test_best_and_worst_are_each_model_s_own(entries, records):
     assert not any("red" in photo.image_id for photo in red.worst)
     values = [photo.captions[1].cider for photo in (*red.best, *red.worst)]
     assert values == sorted(values, reverse=True)
+
+
+def test_of_many_models_each_best_photo_has_that_model_s_caption_alone(entries, records):
+    others = [replace(entry, run=replace(entry.run, name=f"{entry.name} 2")) for entry in entries]
+    gallery = build_gallery([*others, *entries], records, photos=1, extremes=1)
+    assert len(gallery.first[0].captions) == 4
+    assert [one.model for one in gallery.extremes[3].best[0].captions] == ["red"]
 
 
 def test_mistakes_are_counted_beside_those_of_people(entries, records):
