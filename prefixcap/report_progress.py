@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 LOSS, DEV_LOSS = "loss", "dev_loss"
+FEWEST = 3  # validations from which on a table says more than the figure
 Values = Mapping[float, float]  # epoch, or step, to value
 TRAINING_LINE = {"linestyle": ":", "linewidth": 1.2, "marker": None}
 
@@ -63,7 +64,7 @@ def progress_chart(name: str, courses: Sequence[Course], caption: str) -> Chart:
 
 
 def progress_table(name: str, courses: Sequence[Course]) -> Table | None:
-    """Where loss on dev is lowest and where scores are best; None without both.
+    """Where loss on dev is lowest and where scores are best; None without three validations.
 
     A step from one validation to the next counts as one of rising loss if loss on dev is higher
     after it; the last column says in how many of these the score improves all the same.
@@ -72,7 +73,7 @@ def progress_table(name: str, courses: Sequence[Course]) -> Table | None:
         [Cell(course.name), *_turns(course, title)]
         for course in courses
         for title in course.scores
-        if len(course.values.get(DEV_LOSS, {})) > 1
+        if len(course.values.get(DEV_LOSS, {})) >= FEWEST
     ]
     if not rows:
         return None
@@ -121,7 +122,8 @@ def _painted(courses: Sequence[Course], keys: Sequence[str], last: bool) -> Any:
                 _band(axes, values, course.spreads.get(key, {}), marks["color"])
         if LOSS in keys:
             axes.plot([], [], color=QUIET, label="loss in training", **TRAINING_LINE)
-        axes.set_ylabel("loss (nats per token)" if LOSS in keys else f"{keys[0]} (x100)")
+        score = keys[0].replace(" on ", " (x100)\non ", 1)
+        axes.set_ylabel("loss (nats per token)" if LOSS in keys else score)
         if last:
             axes.set_xlabel(courses[0].across)
         if courses[0].across == "epoch":
@@ -155,5 +157,5 @@ def _turns(course: Course, title: str) -> list[Cell]:
         Cell(f"{score[best]:.1f}"),
         Cell(f"{best:g}"),
         Cell(f"{loss[best]:.3f}" if best in loss else ""),
-        Cell(f"{improves} of {len(rises)}"),
+        Cell(f"{improves} of {len(rises)}" if rises else "loss never rises"),
     ]

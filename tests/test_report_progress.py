@@ -41,7 +41,8 @@ def test_losses_stand_above_scores_over_the_same_epochs():
     (courses,) = courses_together([run("a"), run("b")])
     losses, scores = progress_chart("p", courses, "Both.").figure.axes
     assert losses.get_ylabel() == "loss (nats per token)"
-    assert (scores.get_ylabel(), scores.get_xlabel()) == (f"{CIDER} (x100)", "epoch")
+    assert scores.get_ylabel() == "CIDEr-D (x100)\non flickr8k dev"
+    assert scores.get_xlabel() == "epoch"
     assert losses.get_xlim() == scores.get_xlim()
 
 
@@ -50,3 +51,11 @@ def test_the_table_says_how_often_scores_improve_while_the_loss_rises():
     (row,) = progress_table("p", courses).rows
     cells = ["a", CIDER, "3.000", "1", "20.0", "25.0", "1.5", "3.100", "1 of 2"]
     assert [cell.text for cell in row] == cells
+
+
+def test_the_table_leaves_out_what_was_validated_twice():
+    twice = run("a")
+    for step in (30, 40):
+        del twice.log.validations[step]
+    (courses,) = courses_together([twice])
+    assert progress_table("p", courses) is None
