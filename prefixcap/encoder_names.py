@@ -113,14 +113,19 @@ def imagenet_resnet_file(name: str, revision: str | None = None) -> Path:
         if cached.is_file():
             return cached
         name = f"timm/{name}.tv_in1k"
-    for filename in TIMM_FILES:
-        found = model_file(name, filename, revision)
-        if found is not None:
-            return found
+    found = _timm_file(name, revision)
+    if found is not None:
+        return found
     raise InputError(
         f"{name}: has no {TIMM_FILES[0]}; give a weights file of torchvision, or one of "
         f"{', '.join(IMAGENET_RESNETS)}"
     )
+
+
+def _timm_file(name: str, revision: str | None) -> Path | None:
+    """Weights that timm saved in a folder or on the hub, None where there are none."""
+    found = (model_file(name, filename, revision) for filename in TIMM_FILES)
+    return next((path for path in found if path is not None), None)
 
 
 def names_int8(name: str | None) -> bool:
@@ -141,11 +146,9 @@ def mobilenet_file(name: str, revision: str | None = None) -> Path:
         path = TORCHVISION_CACHE.expanduser() / TORCHVISION_MOBILENET
     if path.is_file():
         return path
-    if name != "mobilenet_v2":
-        for filename in TIMM_FILES:
-            found = model_file(name, filename, revision)
-            if found is not None:
-                return found
+    found = None if name == "mobilenet_v2" else _timm_file(name, revision)
+    if found is not None:
+        return found
     raise InputError(
         f"{name}: no weights of MobileNetV2 there ({path}); give torchvision's file "
         f"{TORCHVISION_MOBILENET}, timm/mobilenetv2_100.ra_in1k, or an npz of int8 weights"
