@@ -6,28 +6,17 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-import torch
 from PIL import Image
 
 from prefixcap import cli, demo
 from prefixcap.captioner import Caption, Captioner
-from prefixcap.config import (
-    DecodeOptions,
-    EncoderConfig,
-    LanguageModelConfig,
-    MapperConfig,
-    ModelConfig,
-    PreprocessConfig,
-    ResNetConfig,
-)
+from prefixcap.config import DecodeOptions
 from prefixcap.demo import Entry, caption_photos, render, sample_photos, write_page
-from prefixcap.encoder import build_encoder
 from prefixcap.errors import InputError, MissingExtraError
 from prefixcap.explain import NearestToken
-from prefixcap.model import ClipCap
-from prefixcap.tokenizer import train_bpe
+from tests.tiny_captioner import tiny_model
 
-SLOTS = 4
+SLOTS = 2
 VOID = {"meta", "img", "br", "link"}
 
 
@@ -65,26 +54,8 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def captioner() -> Captioner:
-    """Untrained captioner with every part of `mini`, at a hundredth of its size."""
-    torch.manual_seed(3)
-    tokenizer = train_bpe(["a dog runs on the grass", "two people on a beach"] * 9, 300)
-    config = ModelConfig(
-        encoder=EncoderConfig(
-            kind="resnet",
-            stored=True,
-            resnet=ResNetConfig(stem_width=8, widths=(8, 16), depths=(1, 1)),
-            preprocess=PreprocessConfig(crop_px=32, resize="squash"),
-        ),
-        embedding_dim=16,
-        mapper=MapperConfig(kind="mlp", prefix_length=SLOTS),
-        language_model=LanguageModelConfig(
-            frozen=False, width=16, layers=1, heads=2, vocabulary=tokenizer.vocabulary_size
-        ),
-        decoding=DecodeOptions(max_tokens=6),
-    )
-    model = ClipCap.build(config, tokenizer)
-    model.encoder = build_encoder(config.encoder)
-    return Captioner(model, "tiny")
+    """Untrained captioner of a few thousand weights."""
+    return Captioner(tiny_model(), "tiny")
 
 
 @pytest.fixture
@@ -130,7 +101,7 @@ def test_a_package_without_the_photographs_is_said(monkeypatch):
 
 def test_entries_hold_the_captioners_own_beam_and_every_slot(captioner, photos):
     entries = caption_photos(captioner, photos)
-    options = DecodeOptions(beam_size=5, captions_per_image=5, max_tokens=6)
+    options = DecodeOptions(beam_size=5, captions_per_image=5, max_tokens=8)
     expected = captioner.captions(photos, options)
     assert [entry.name for entry in entries] == ["wide.png", "small.jpg"]
     for entry, captions in zip(entries, expected, strict=True):
