@@ -1,6 +1,6 @@
 """`prefixcap evaluate`: captions of a split, from a model or a file, and their scores."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from prefixcap.datasets.records import CaptionRecord
     from prefixcap.embeddings import EmbeddingStore
     from prefixcap.score_sheet import Scoring
-    from prefixcap.split_source import ChosenSplit
+    from prefixcap.split_source import ChosenSplit, Wanted
 
 Model = Annotated[
     str, typer.Argument(help="Built-in name, model or run folder, hub name; or a captions file.")
@@ -35,6 +35,7 @@ TrainPath = Annotated[
     typer.Option(help="Training captions: for novelty, and the best constant caption's score."),
 ]
 TrainSplit = Annotated[str | None, typer.Option(help="Their split.")]
+TrainFormat = Annotated[str | None, typer.Option(help="Their format; default: the data's.")]
 BootstrapSeed = Annotated[int, typer.Option(min=0, help="Of the intervals.")]
 
 
@@ -61,7 +62,7 @@ class Asked:
 
     scoring: "Scoring"
     clip: how.ClipWishes | None
-    train: Sequence["CaptionRecord"] | None
+    train: "ChosenSplit | None"
 
 
 def evaluate(
@@ -81,6 +82,7 @@ def evaluate(
     allow_missing: AllowMissing = False,
     train_path: TrainPath = None,
     train_split: TrainSplit = None,
+    train_format: TrainFormat = None,
     bootstrap_seed: BootstrapSeed = 0,
     device: how.Device = None,
     precision: how.Precision = "fp32",
@@ -95,9 +97,8 @@ def evaluate(
 
     Writes captions-SPLIT.json, which evaluation servers take, and scores-SPLIT.json.
     """
-    from prefixcap import datasets
     from prefixcap.score_sheet import Scoring
-    from prefixcap.split_source import chosen_split, run_of
+    from prefixcap.split_source import Wanted, chosen_split, run_of
 
     lengths = {"min_tokens": min_tokens, "max_tokens": max_tokens, "length_penalty": length_penalty}
     wishes = decoding.DecodingWishes(beam=beam, sample=sample, seed=seed, **lengths)
@@ -110,7 +111,7 @@ def evaluate(
     chosen = chosen_split(asked, run_of(model))
     if asked.path is None:
         typer.echo(f"data: {chosen.described()}", err=True)
-    train = datasets.read(chosen.format, train_path, train_split) if train_path else None
+    train = _training(Wanted(train_format, train_path, train_split), chosen)
     bare = _check_records(chosen, allow_missing)
     source = _Source(model, precision, device, allow_missing)
     written = _captions(source, chosen.records, wishes)
@@ -144,6 +145,30 @@ def _check_records(chosen: "ChosenSplit", allow_missing: bool) -> int:
 
     refuse_repeated_records(chosen.records)
     return len(without_references(chosen.records, allowed=allow_missing))
+
+
+def _training(wanted: "Wanted", scored: "ChosenSplit") -> "ChosenSplit | None":
+    """Training captions, None where none are named.
+
+    Raises:
+        InputError: they cannot be read, or photos that are scored are among theirs.
+    """
+    from prefixcap import datasets
+    from prefixcap.caption_results import listed
+    from prefixcap.split_source import ChosenSplit
+
+    if wanted.path is None:
+        return None
+    name = wanted.format or scored.format
+    records = datasets.read(name, wanted.path, wanted.split)
+    photos = {record.path.absolute() for record in records}
+    shared = [one.image_id for one in scored.records if one.path.absolute() in photos]
+    if shared:
+        raise InputError(
+            f"--train-path {wanted.path}: holds {len(shared)} of the images that are scored: "
+            f"{listed(shared)}. Name the training split: --train-split train"
+        )
+    return ChosenSplit(name, wanted.path, wanted.split, None, records)
 
 
 def _finish(files: "_Files", written: Written, chosen: "ChosenSplit", asked: Asked) -> None:
@@ -280,29 +305,33 @@ def _score(
         )
         return
     by_photo, facts, left_out = _by_photo(written, records, asked.clip)
-    training = (
-        None if asked.train is None else [text for one in asked.train for text in one.captions]
-    )
+    train = asked.train
+    training = None if train is None else [text for r in train.records for text in r.captions]
     sheet = score_sheet(written.captions, records, asked.scoring, training, by_photo)
     empty = sum(not text.strip() for text in sheet.captions.values())
     facts = {**written.facts, **facts, "counts": written.counts | {"empty": empty}, **sheet.facts}
     facts["not_scored"] |= left_out
-    if asked.train is not None:
-        facts["constant"] = _constant(list(sheet.captions), records, asked)
+    if train is not None:
+        facts["training"] = {"dataset": train.format, "split": train.split, **_place(train)}
+        facts["training"] |= {"images": len(train.records), "captions": len(training)}
+        facts["constant"] = _constant(sheet.captions, records, train.records, asked.scoring)
     write_sheet(files.scores, ScoreSheet(facts, sheet.captions, sheet.statistics))
     typer.echo(f"scores: {files.scores}", err=True)
     show_scores(facts)
 
 
 def _constant(
-    ids: Sequence[str], records: Sequence["CaptionRecord"], asked: Asked
+    ids: Iterable[str],
+    records: Sequence["CaptionRecord"],
+    training: Sequence["CaptionRecord"],
+    scoring: "Scoring",
 ) -> dict[str, Any]:
     """The best constant caption of the training captions, and its scores on these images."""
     from prefixcap.evaluate import constant_caption
     from prefixcap.score_sheet import score_sheet
 
-    caption = constant_caption(asked.train or [])
-    sheet = score_sheet(dict.fromkeys(ids, caption), records, asked.scoring)
+    caption = constant_caption(training)
+    sheet = score_sheet(dict.fromkeys(ids, caption), records, scoring)
     return {"caption": caption, "scores": sheet.facts["scores"]}
 
 

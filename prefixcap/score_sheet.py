@@ -32,7 +32,8 @@ from prefixcap.metrics.resampling import LEVEL, RESAMPLES
 from prefixcap.metrics.score import TOKENIZERS
 
 FORMAT_VERSION = 1
-PACKAGES = ("numpy", "torch", "transformers", "pillow")  # that captions and scores can depend on
+# That captions and scores can depend on; the last carries the programs that run on Java.
+PACKAGES = ("numpy", "torch", "transformers", "pillow", "pycocoevalcap")
 
 
 @dataclass(frozen=True)

@@ -60,10 +60,28 @@ def test_model_is_scored_beside_the_constant_caption(run, model, data, tmp_path,
     floor = constant_caption(datasets.read("flickr8k", data, "train"))
     constant = metrics.score(dict.fromkeys(captions, floor), references).corpus
     assert saved["constant"] == {"caption": floor, "scores": constant}
+    training = {"dataset": "flickr8k", "split": "train", "path": str(data), "images": None}
+    assert saved["training"] == training | {"images": 16, "captions": 32}
     row = next(line.split() for line in printed.splitlines() if line.startswith("ROUGE-L"))
     low, high = saved["intervals"]["ROUGE-L"]
     values = (saved["scores"]["ROUGE-L"], low, high, constant["ROUGE-L"])
     assert [word for word in row[1:] if word != "to"] == [f"{100 * one:.1f}" for one in values]
+
+
+def test_training_captions_of_the_images_that_are_scored_are_refused(run, model, data, capsys):
+    assert run(model, "--train-path", str(data)) == 2
+    error = capsys.readouterr().err
+    assert "holds 8 of the images that are scored" in error
+    assert "--train-split train" in error
+
+
+def test_training_captions_can_be_of_another_format(run, model, tmp_path):
+    (tmp_path / "train.csv").write_text("image,caption\nphoto.jpg,a dog runs\n")
+    Image.new("RGB", (32, 32)).save(tmp_path / "photo.jpg")
+    assert run(model, "--train-path", str(tmp_path / "train.csv"), "--train-format", "csv") == 0
+    saved = json.loads((tmp_path / "out" / "scores-dev.json").read_text())
+    assert saved["constant"]["caption"] == "a dog runs"
+    assert saved["training"]["dataset"] == "csv"
 
 
 def test_scores_file_says_what_the_numbers_belong_to(run, model, tmp_path):
