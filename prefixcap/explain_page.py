@@ -83,7 +83,8 @@ def page(explanation: Explanation) -> str:
     """The page as HTML, complete without any other file."""
     count = len(explanation.photos)
     model, what = escape(explanation.model), "prefix" if explanation.of == "slots" else "attention"
-    title = f"The {what} of {model} on {count} photo{'s' if count != 1 else ''}"
+    name = escape(_short_name(explanation.model))
+    title = f"The {what} of {name} on {count} photo{'s' if count != 1 else ''}"
     body = Template(packaged("explain_page.html")).substitute(
         title=title,
         summary="\n".join(f"<p>{escape(text)}</p>" for text in _summary(explanation)),
@@ -94,6 +95,15 @@ def page(explanation: Explanation) -> str:
         f"prefixcap {escape(prefixcap.__version__)}.",
     )
     return web_page(title, body, "explain_page.css")
+
+
+def _short_name(model: str) -> str:
+    """The name of a run or of a model's folder, without the way there; other names as they are."""
+    folder = Path(model)
+    if not folder.is_dir():
+        return model
+    folder = folder.resolve()
+    return folder.parent.name if folder.name in ("best", "model") else folder.name
 
 
 def _summary(explanation: Explanation) -> list[str]:

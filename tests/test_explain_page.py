@@ -1,6 +1,7 @@
 """The page of an explanation: whole in one file, true to its numbers, safe against any text."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -25,6 +26,14 @@ def test_the_page_holds_its_pictures_and_fetches_nothing(explanation, tmp_path):
     assert all(source.startswith("data:image/jpeg;base64,") for source in sources)
     assert not [tag for tag, _, _ in found.elements if tag in ("script", "link")]
     assert "tiny <1>" in found.texts("h1")[0]
+
+
+def test_a_run_is_named_without_the_way_to_it(explanation, tmp_path):
+    for folder, name in (("runs/mine/best", "mine"), ("models/small", "small")):
+        (tmp_path / folder).mkdir(parents=True)
+        of_folder = replace(explanation, model=str(tmp_path / folder))
+        assert Page(page(of_folder)).texts("h1")[0] == f"The prefix of {name} on 2 photos"
+    assert "of org/name on" in page(replace(explanation, model="org/name"))
 
 
 def test_every_slot_shows_its_word_and_what_it_carries(explanation):
