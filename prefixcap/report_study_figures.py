@@ -144,7 +144,11 @@ def study_courses(study: Study) -> list[Course]:
         }
         points = {name: of_it for name, of_it in points.items() if len(of_it) > 1}
         values = {name: {at: mean for at, mean, _ in part} for name, part in points.items()}
-        spreads = {name: {at: std for at, _, std in part} for name, part in points.items()}
+        spreads = {
+            name: {at: std for at, _, std in part}
+            for name, part in points.items()
+            if name != LOSS  # a third band in a panel hides the others
+        }
         if values:
             found.append(Course(str(row["variant"]), "epoch", values, spreads))
     return found
