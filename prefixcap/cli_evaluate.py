@@ -283,7 +283,7 @@ def _write_captions(files: _Files, written: Written, chosen: "ChosenSplit") -> N
     faults = server_faults(files.captions, chosen.format, chosen.records)
     for fault in faults:
         typer.echo(f"evaluation servers would refuse {files.captions.name}: {fault}", err=True)
-    note = how_to_submit(chosen.format, chosen.split)
+    note = how_to_submit(chosen.format, chosen.records)
     if note and not faults:
         typer.echo(note, err=True)
 

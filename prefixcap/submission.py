@@ -10,7 +10,14 @@ from prefixcap.datasets.annotations import read_json
 from prefixcap.datasets.counts import PUBLISHED
 from prefixcap.datasets.records import CaptionRecord
 
-SERVERS = {"coco": "COCO", "nocaps": "nocaps", "vizwiz": "VizWiz"}  # by dataset format
+SERVERS = {"coco": "COCO", "nocaps": "nocaps", "vizwiz": "VizWiz"}  # by dataset
+COCO_SPLITS = ("val", "test")  # of 2014, which its server scores
+
+
+def _server_of(dataset: str) -> str | None:
+    """Key of `SERVERS` for a dataset's format, None where there is no server."""
+    name = dataset.removesuffix("-usable")  # VizWiz's usable captions are of the same images
+    return name if name in SERVERS else None
 
 
 def server_faults(path: Path, dataset: str, records: Sequence[CaptionRecord]) -> list[str]:
@@ -22,7 +29,8 @@ def server_faults(path: Path, dataset: str, records: Sequence[CaptionRecord]) ->
     Raises:
         InputError: the file is no JSON.
     """
-    if dataset not in SERVERS:
+    server = _server_of(dataset)
+    if server is None:
         return []
     entries = read_json(path)
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
@@ -41,7 +49,7 @@ def server_faults(path: Path, dataset: str, records: Sequence[CaptionRecord]) ->
         ),
     }
     found = [f"{len(keys)} images {what}: {listed(keys)}" for what, keys in faults.items() if keys]
-    return found + _part_of_split(dataset, records)
+    return found + _part_of_split(server, records)
 
 
 def _ids(entries: Sequence[dict[str, Any]], is_wrong: Any) -> list[str]:
@@ -49,24 +57,28 @@ def _ids(entries: Sequence[dict[str, Any]], is_wrong: Any) -> list[str]:
     return [str(entry.get("image_id")) for entry in entries if is_wrong(entry.get("caption"))]
 
 
-def _part_of_split(dataset: str, records: Sequence[CaptionRecord]) -> list[str]:
-    """A line where the records are fewer than the published split has."""
+def _part_of_split(server: str, records: Sequence[CaptionRecord]) -> list[str]:
+    """A line where the records are not as many as the server's split has."""
     splits = {record.split for record in records}
     if len(splits) != 1:
         return [f"it mixes the splits {', '.join(sorted(splits))}"]
-    sizes = [one.images for one in PUBLISHED[dataset].get(splits.pop(), ())]
-    if sizes and len(records) not in sizes:
-        return [f"{len(records)} images, the whole split has {' or '.join(map(str, sizes))}"]
+    editions = PUBLISHED[server].get(splits.pop(), ())  # the one that the server scores first
+    if editions and len(records) != editions[0].images:
+        return [f"{len(records)} images, the whole split has {editions[0].images}"]
     return []
 
 
-def how_to_submit(dataset: str, split: str | None) -> str | None:
-    """How the dataset's server wants a file without faults, in one line; None without a server."""
-    if dataset not in SERVERS:
+def how_to_submit(dataset: str, records: Sequence[CaptionRecord]) -> str | None:
+    """How the server wants a file of these images without faults; None where it takes none."""
+    server = _server_of(dataset)
+    if server is None:
         return None
-    if dataset == "coco":
-        return (
-            f"COCO's server takes it as captions_{split or 'val'}2014_NAME_results.json, val and "
-            "test together in one zip"
-        )
-    return f"{SERVERS[dataset]}'s server takes it as it is"
+    if server != "coco":
+        return f"{SERVERS[server]}'s server takes it as it is"
+    split = records[0].split
+    if split not in COCO_SPLITS:
+        return None
+    return (
+        f"COCO's server takes it as captions_{split}2014_NAME_results.json, val and test together "
+        "in one zip"
+    )

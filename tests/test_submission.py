@@ -61,7 +61,24 @@ def test_another_file_and_other_data_are_told_apart(tmp_path):
     assert server_faults(Path("not/there"), "flickr8k", VAL) == []
 
 
+def test_a_published_split_that_the_server_does_not_score_is_named(tmp_path):
+    val2017 = [replace(VAL[0], image_id=str(number), split="val") for number in range(5000)]
+    write_results(tmp_path / "c.json", {record.image_id: "a dog" for record in val2017})
+    faults = server_faults(tmp_path / "c.json", "coco", val2017)
+    assert faults == ["5000 images, the whole split has 40504"]
+
+
+def test_usable_captions_of_vizwiz_are_for_the_same_server(tmp_path):
+    write_results(tmp_path / "c.json", GOOD)
+    val = [replace(record, split="val") for record in records()]
+    faults = server_faults(tmp_path / "c.json", "vizwiz-usable", val)
+    assert faults == ["6 images, the whole split has 7750"]
+
+
 def test_file_name_that_coco_wants_is_said():
-    assert "captions_test2014_NAME_results.json" in how_to_submit("coco", "test")
-    assert "nocaps" in how_to_submit("nocaps", "val")
-    assert how_to_submit("flickr8k", "dev") is None
+    test = [replace(record, split="test") for record in records()]
+    assert "captions_test2014_NAME_results.json" in how_to_submit("coco", test)
+    assert "nocaps" in how_to_submit("nocaps", test)
+    assert "VizWiz" in how_to_submit("vizwiz-usable", test)
+    assert how_to_submit("coco", VAL) is None  # a split of one's own
+    assert how_to_submit("flickr8k", test) is None

@@ -1,7 +1,8 @@
 """COCO captions: the annotation JSON of 2014 and 2017, as a file or as the dataset's folder.
 
 Chen et al. 2015, "Microsoft COCO Captions": `annotations/captions_{train,val}{2014,2017}.json` with
-`images` (id, file_name) and `annotations` (image_id, id, caption); photos in `train2014/` etc.
+`images` (id, file_name) and `annotations` (image_id, id, caption); photos in `train2014/` etc. The
+test captions are not public: `image_info_test2014.json` lists the photos.
 """
 
 import re
@@ -22,7 +23,8 @@ def read(path: Path, split: str | None = None, images: Path | None = None) -> li
 
     Args:
         path: `captions_val2014.json`, or the folder that holds it or its `annotations/`.
-        split: "train", "val", or with the year where a folder has both: "val2017".
+        split: "train", "val", or with the year where a folder has both: "val2017"; "test" is
+            published without captions, and is not among all splits.
         images: folder of the photos; without it, searched beside the file and one level up.
 
     Raises:
@@ -65,7 +67,8 @@ def _split_names(path: Path) -> set[str]:
 def _annotation_files(root: Path, split: str | None) -> list[Path]:
     """The annotation files of a COCO folder, at most one per split."""
     folder = root / "annotations" if (root / "annotations").is_dir() else root
-    files = sorted(folder.glob("captions_*.json"))
+    is_test = split is not None and split.startswith("test")
+    files = sorted(folder.glob("image_info_test*.json" if is_test else "captions_*.json"))
     if split is not None:
         chosen = [file for file in files if split in _split_names(file)]
     else:
@@ -73,7 +76,7 @@ def _annotation_files(root: Path, split: str | None) -> list[Path]:
     splits = [split_of(file) for file in chosen]
     if not chosen or len(set(splits)) < len(splits):
         problem = "several annotation files per split" if chosen else "no annotation file"
-        names = ", ".join(file.name for file in files) or "no captions_*.json"
+        names = ", ".join(file.name for file in files) or "none"
         raise InputError(
             f"{root}: {problem} for split {split or 'all'}; found {names}. "
             'Name one split with its year ("val2017") or give the annotation file itself.'
@@ -82,8 +85,8 @@ def _annotation_files(root: Path, split: str | None) -> list[Path]:
 
 
 def _read_file(path: Path, images: Path | None) -> list[CaptionRecord]:
-    content = read_captions_json(path, "coco")
     split = split_of(path)
+    content = read_captions_json(path, "coco", captionless=split == "test")
     names = [entry["file_name"] for entry in content.images]
     _refuse_other_split(names, split, path)
     folder = find_image_folder(names, dataset_folder(path), images)

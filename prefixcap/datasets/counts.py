@@ -57,6 +57,7 @@ PUBLISHED: dict[str, dict[str, tuple[Published, ...]]] = {
     "coco": {
         "train": (Published(82_783, 414_113, _COCO14), Published(118_287, 591_753, _COCO17)),
         "val": (Published(40_504, 202_654, _COCO14), Published(5_000, 25_014, _COCO17)),
+        "test": (Published(40_775, 0, _COCO14),),
     },
     "coco-karpathy": {
         "train": (Published(82_783, 414_113, _KARPATHY),),

@@ -58,6 +58,17 @@ def test_wrong_split_is_refused(coco_root):
         read("coco", renamed)
 
 
+def test_the_test_split_is_a_list_of_photos_without_captions(coco_root):
+    root = coco_root(val=CAPTIONS)
+    images = [{"id": 1, "file_name": "COCO_test2014_000000000001.jpg"}]
+    path = put_json(root / "annotations/image_info_test2014.json", {"images": images})
+    put_photos(root / "test2014", images[0]["file_name"])
+    for source, split in ((root, "test"), (root, "test2014"), (path, None)):
+        [record] = read("coco", source, split)
+        assert (record.image_id, record.captions, record.split) == ("1", (), "test")
+    assert {record.split for record in read("coco", root)} == {"val"}
+
+
 def test_captions_alone_need_no_photos(tmp_path: Path):
     path = put_json(tmp_path / "captions_val2014.json", coco_json("val", CAPTIONS))
     assert coco.captions_by_image(path) == {one: tuple(texts) for one, texts in CAPTIONS.items()}
