@@ -1,11 +1,12 @@
 """`prefixcap calibrate`: how often captions of a score are right, stored with the model."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
-from prefixcap.cli_scoring import Device, Precision, load_captioner
+from prefixcap.cli_progress import name_skipped
+from prefixcap.cli_scoring import Device, Precision, Trained, load_captioner
 from prefixcap.cli_source import Data, First, Images, Split, Words, wanted
 from prefixcap.cli_tables import show_table
 from prefixcap.cli_watch import Watcher
@@ -18,7 +19,7 @@ THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
 
 
 def calibrate(
-    model: Annotated[str, typer.Argument(help="Folder of a model or of a training run.")],
+    model: Trained,
     words: Words = None,
     data: Data = None,
     split: Split = None,
@@ -50,10 +51,7 @@ def calibrate(
     _show(found)
     store_calibration(folder, found.calibration)
     typer.echo(f"stored in {folder / 'config.json'}", err=True)
-    for photo in found.skipped:
-        typer.echo(f"skipped {photo.key}: {photo.reason}", err=True)
-    if found.skipped:
-        raise typer.Exit(1)
+    name_skipped(found.skipped)
 
 
 def _show(found: "Calibrated") -> None:

@@ -1,12 +1,12 @@
 """`prefixcap explain`: what prefixes say, of photos on a page, of a split in numbers."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from prefixcap.cli_progress import name_skipped
 from prefixcap.cli_scoring import Device
 from prefixcap.cli_source import First, Images, Split, wanted
 from prefixcap.cli_tables import show_table
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from prefixcap.captioner import Captioner
     from prefixcap.explain_photos import Explanation
     from prefixcap.explain_split import SplitExplanation
-    from prefixcap.photo_search import Skipped
     from prefixcap.split_source import ChosenSplit, Wanted
 
 Paths = Annotated[
@@ -113,15 +112,7 @@ def _photos(
             typer.echo("  " + " | ".join(look.nearest[0].text for look in photo.looks))
     _show_slots(explanation)
     typer.echo(f"Open {written} in a browser.")
-    _name_skipped(explanation.skipped)
-
-
-def _name_skipped(skipped: Sequence["Skipped"]) -> None:
-    """A line on each photo that could not be read; the exit code is then 1."""
-    for one in skipped:
-        typer.echo(f"skipped {one.key}: {one.reason}", err=True)
-    if skipped:
-        raise typer.Exit(1)
+    name_skipped(explanation.skipped)
 
 
 def _show_slots(explanation: "Explanation") -> None:
@@ -172,7 +163,7 @@ def _split(
         typer.echo(json.dumps(facts, indent=2, ensure_ascii=False))
     else:
         _show_numbers(model, chosen, found)
-    _name_skipped(found.skipped)
+    name_skipped(found.skipped)
 
 
 def _show_numbers(model: str, chosen: "ChosenSplit", found: "SplitExplanation") -> None:

@@ -1,4 +1,4 @@
-"""What a run over many photos shows: captions, a bar or plain lines, the last line; Ctrl-C."""
+"""What a run over many photos shows: captions, progress, what was skipped; Ctrl-C."""
 
 import os
 import signal
@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 import typer
 
+from prefixcap.cli_watch import LINE_INTERVAL_S, progress_bar
+
 if TYPE_CHECKING:
     from prefixcap.captioner import Caption
     from prefixcap.folder import BatchDone, FolderReport
-
-LINE_INTERVAL_S = 10  # between plain progress lines
+    from prefixcap.photo_search import Skipped
 
 
 class Stopped(Exception):
@@ -66,7 +67,7 @@ class Display:
         self._dealt_with = 0  # photos of this run, so that kept ones do not count as speed
         # Captions that appear on the terminal are the progress; a bar would run through them.
         shows_bar = sys.stderr.isatty() and not (prints and sys.stdout.isatty()) and not quiet
-        self._bar = _bar() if shows_bar else None
+        self._bar = progress_bar() if shows_bar else None
         self._task: Any = None
 
     def __enter__(self) -> Self:
@@ -85,7 +86,7 @@ class Display:
             for photo, captions in batch.captions.items():
                 self._print(photo.key, captions)
             for skipped in batch.skipped:
-                typer.echo(f"skipped {printable(skipped.key)}: {skipped.reason}", err=True)
+                typer.echo(_skipped_line(skipped), err=True)
         if self._bar is not None:
             self._advance(batch)
         elif not self._quiet and not self._prints:
@@ -119,8 +120,8 @@ class Display:
     def _advance(self, batch: "BatchDone") -> None:
         """Move the bar."""
         if self._task is None:
-            self._task = self._bar.add_task("photos", total=batch.total, rate="")
-        self._bar.update(self._task, completed=batch.done, rate=f"{self.rate():.1f}/s")
+            self._task = self._bar.add_task("photos", total=batch.total, note="")
+        self._bar.update(self._task, completed=batch.done, note=f"{self.rate():.1f}/s")
 
     def _print_progress(self, batch: "BatchDone") -> None:
         """A plain line now and then."""
@@ -145,14 +146,21 @@ def counted(photos: int) -> str:
     return f"{photos} photo{'' if photos == 1 else 's'}"
 
 
-def _bar() -> Any:
-    """Progress bar on stderr with rate and time left."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.progress import TimeRemainingColumn as TimeLeft
+def name_skipped(photos: "Sequence[Skipped]") -> None:
+    """Print a line on each photo that could not be read; the exit code is then 1.
 
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeLeft())
-    return Progress(*columns, console=Console(stderr=True))
+    Raises:
+        typer.Exit: there are some.
+    """
+    for photo in photos:
+        typer.echo(_skipped_line(photo), err=True)
+    if photos:
+        raise typer.Exit(1)
+
+
+def _skipped_line(photo: "Skipped") -> str:
+    """One photo that could not be read, and why."""
+    return f"skipped {printable(photo.key)}: {photo.reason}"
 
 
 def _score(caption: "Caption") -> str:

@@ -28,6 +28,7 @@ Frequencies = Annotated[
     Path | None,
     typer.Option(help="Saved document frequencies of CIDEr-D; default: the references'."),
 ]
+Trained = Annotated[str, typer.Argument(help="Folder of a model or of a training run.")]
 Device = Annotated[
     str | None, typer.Option(help="Such as cpu or cuda; default: a GPU where there is one.")
 ]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prefixcap.cli_progress import Stopped
+from prefixcap.cli_progress import Stopped, name_skipped
 from prefixcap.cli_watch import Watcher
 
 if TYPE_CHECKING:
@@ -46,11 +46,8 @@ def embed(
     encoding = Encoding(processes, usable_device(device or loaded.train.device or None))
     with Watcher() as watcher:
         skipped = embed_recipe(loaded, _watch(watcher), source, encoding)
-    for photo in skipped:
-        typer.echo(f"skipped {photo.key}: {photo.reason}", err=True)
     typer.echo(f"{loaded.store}: whole, {len(skipped)} photos skipped")
-    if skipped:
-        raise typer.Exit(1)
+    name_skipped(skipped)
 
 
 def train(

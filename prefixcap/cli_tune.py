@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from prefixcap.cli_scoring import Device, Precision, load_captioner
+from prefixcap.cli_progress import name_skipped
+from prefixcap.cli_scoring import Device, Precision, Trained, load_captioner
 from prefixcap.cli_source import Data, First, Images, Split, Words, wanted
 from prefixcap.cli_tables import show_table
 from prefixcap.cli_watch import Watcher
@@ -18,7 +19,7 @@ RECORD_FILE = "tuning.json"  # in the model's folder: every setting that was tri
 
 
 def tune(
-    model: Annotated[str, typer.Argument(help="Folder of a model or of a training run.")],
+    model: Trained,
     words: Words = None,
     data: Data = None,
     split: Split = None,
@@ -73,10 +74,7 @@ def tune(
     if not no_store:
         facts = {"dataset": chosen.format, "split": chosen.split, "precision": precision}
         _store(folder, found, facts)
-    for photo in found.skipped:
-        typer.echo(f"skipped {photo.key}: {photo.reason}", err=True)
-    if found.skipped:
-        raise typer.Exit(1)
+    name_skipped(found.skipped)
 
 
 def _numbers(words: str, kind: type, option: str) -> list[Any]:

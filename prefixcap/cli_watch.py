@@ -13,7 +13,7 @@ class Watcher:
     """Shows counts of one or several kinds, such as photos read and then steps trained."""
 
     def __init__(self) -> None:
-        self._bar: Any = _bar() if sys.stderr.isatty() else None
+        self._bar: Any = progress_bar() if sys.stderr.isatty() else None
         self._tasks: dict[str, Any] = {}
         self._began: dict[str, tuple[float, int]] = {}  # first sight: when, and at which count
         self._shown = time.monotonic()
@@ -61,8 +61,8 @@ def _duration(seconds: float) -> str:
     return f"{minutes} min" if seconds >= 100 else f"{seconds:.0f} s"
 
 
-def _bar() -> Any:
-    """Progress bar on stderr with counts, time left and a note."""
+def progress_bar() -> Any:
+    """Progress bar on stderr with counts, time left, and each task's field `note`."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,

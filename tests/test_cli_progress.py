@@ -6,10 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 
 from prefixcap import cli_progress
 from prefixcap.captioner import Caption
-from prefixcap.cli_progress import Display, FirstInterrupt, printable
+from prefixcap.cli_progress import Display, FirstInterrupt, name_skipped, printable
 from prefixcap.folder import BatchDone, FolderReport
 from prefixcap.images import Photo, Skipped
 
@@ -102,3 +103,11 @@ def test_the_first_interrupt_is_noted_and_the_second_raised(capfd):
             signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is former
     assert capfd.readouterr().err.count("stopping after this batch") == 1
+
+
+def test_skipped_photos_are_named_and_make_the_exit_code_1(capsys):
+    name_skipped([])
+    with pytest.raises(typer.Exit) as ended:
+        name_skipped([Skipped("a\x1b.jpg", "is empty")])
+    assert ended.value.exit_code == 1
+    assert capsys.readouterr().err == "skipped a\\x1b.jpg: is empty\n"
