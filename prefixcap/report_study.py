@@ -63,7 +63,7 @@ class Study:
                     )
         not_scored = self.content.get("not_scored") or {}
         found += [f"{name} is not scored: {why}" for name, why in not_scored.items()]
-        if not self.comparable:
+        if not self.comparable and any(row["mean"] for row in self.rows):
             found.append(
                 "the variants were not scored on the same images and references, so their scores "
                 "stand apart and are not drawn together"

@@ -12,11 +12,12 @@ def study_tables(results: Mapping[str, Any]) -> list[Table]:
     """The table of the scored split first, then those of what was scored beside it."""
     rows, metrics = results["rows"], results["metrics"]
     split = results["split"]
-    where = f"{' + '.join(split['sources']) or 'no data'}, {split['name']}"
+    where = f"{' + '.join(split['sources'])}, {split['name']}, {_images(split['images'])}"
+    scored = where if split["sources"] else f"{split['name']}, nothing scored yet"
     tables = [
         Table(
             results["name"],
-            f"{results['title']}. {where}, {_images(split['images'])}, {_how(results)}.",
+            f"{results['title']}. {scored}, {_how(results)}.",
             ["", *metrics, "runs", "parameters", "minutes"],
             [
                 [*_scores(row["variant"], row["mean"], row["std"], metrics), *_costs(row)]

@@ -24,6 +24,13 @@ def test_a_mean_of_fewer_seeds_than_planned_does_not_name_all_of_them():
     assert "over 2 seeds" in study_tables(found)[0].caption
 
 
+def test_before_anything_is_scored_no_images_are_named():
+    split = {"name": "dev", "sources": [], "images": None, "references": None}
+    caption = study_tables(content() | {"split": split})[0].caption
+    assert "dev, nothing scored yet" in caption
+    assert "differ" not in caption
+
+
 def test_what_is_missing_is_said():
     assert problems(content()) == [
         "three: failed, too long",
