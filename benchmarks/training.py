@@ -15,7 +15,6 @@ import argparse
 import copy
 import math
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -24,7 +23,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -35,6 +33,7 @@ from prefixcap.config import EncoderConfig, LanguageModelConfig, MapperConfig, M
 from prefixcap.memory import keep_freed_memory
 from prefixcap.model import CaptionBatch, ClipCap
 from prefixcap.optim import build_optimizer
+from prefixcap.pace import peak_mib
 from prefixcap.products import linear
 from prefixcap.recipe import TrainConfig
 from prefixcap.tokenizer import IGNORED, train_bpe
@@ -79,7 +78,7 @@ def main() -> None:
     arguments = parser.parse_args()
     keep_freed_memory()  # as `prefixcap train` does; the original gains from it too
     if arguments.memory:
-        print(peak_mib(*arguments.memory, arguments))
+        print(peak_of_steps(*arguments.memory, arguments))
         return
     print(
         f"{date.today()}, {platform.machine()}, torch {torch.__version__}, "
@@ -230,30 +229,16 @@ def measured_peak(setting: str, name: str, arguments: argparse.Namespace) -> str
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def peak_mib(setting: str, name: str, arguments: argparse.Namespace) -> int:
+def peak_of_steps(setting: str, name: str, arguments: argparse.Namespace) -> int:
     """Peak memory of two steps, MiB: resident beyond what the imports take, or the GPU's."""
-    before = resident_mib()
+    device = torch.device(arguments.device)
+    before = peak_mib(device) if arguments.device == "cpu" else 0
     model, batch = model_of(setting, arguments), batch_of(arguments)
     is_baseline = name == BASELINE
     step = original_step(setting, model, batch) if is_baseline else our_steps(model, batch)[name]
     for _ in range(2):
         step()
-    if arguments.device != "cpu":
-        return torch.cuda.max_memory_allocated() >> 20
-    return resident_mib() - before
-
-
-def resident_mib() -> int:
-    """Peak resident memory of this process so far, MiB.
-
-    Linux's own count is taken where there is one: `ru_maxrss` of a child begins at its parent's.
-    """
-    status = Path("/proc/self/status")
-    if status.exists():
-        [line] = [line for line in status.read_text().splitlines() if line.startswith("VmHWM")]
-        return int(line.split()[1]) >> 10
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB, bytes on macOS
-    return peak >> (20 if sys.platform == "darwin" else 10)
+    return peak_mib(device) - before
 
 
 def seconds_of(run: Callable[[], object], device: str) -> float:
