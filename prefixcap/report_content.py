@@ -1,7 +1,7 @@
 """All that a report shows, put together from its folders before anything is written."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import TypeVar
@@ -188,7 +188,7 @@ def collect(folders: Sequence[Path], options: ReportOptions) -> Report:
         InputError: a folder that is none of these, or a study that cannot be read.
         MissingExtraError: matplotlib is not installed.
     """
-    studies = [read_study(folder) for folder in folders if is_study(folder)]
+    studies = _named_apart([read_study(folder) for folder in folders if is_study(folder)])
     runs = read_runs([folder for folder in folders if not is_study(folder)])
     problems = [f"{run.name}: {line}" for run in runs for line in run.problems]
     noted = len(problems)
@@ -240,6 +240,18 @@ def _progress(runs: Sequence[Run]) -> Iterator[ProgressPart]:
         name = f"progress-{number}"
         chart = progress_chart(name, courses, caption)
         yield ProgressPart(chart, progress_table(name, courses))
+
+
+def _named_apart(studies: Sequence[Study]) -> list[Study]:
+    """The studies; those of a name that an earlier one has get a number, for their files."""
+    names: list[str] = []
+    for study in studies:
+        again = sum(one.name == study.name for one in studies[: len(names)])
+        names.append(f"{study.name}-{again + 1}" if again else study.name)
+    return [
+        replace(study, content=study.content | {"name": name})
+        for study, name in zip(studies, names, strict=True)
+    ]
 
 
 def _study_part(study: Study) -> StudyPart:

@@ -24,6 +24,14 @@ def test_runs_and_studies_have_their_sections_and_empty_ones_are_left_out(tmp_pa
     assert len({chart.name for chart in report.charts}) == len(report.charts)
 
 
+def test_studies_of_the_same_name_do_not_overwrite_each_other(tmp_path):
+    folders = [write_study(tmp_path / place / "prefix") for place in "ab"]
+    report = collect(folders, ReportOptions())
+    assert [part.study.name for part in report.studies] == ["prefix", "prefix-2"]
+    assert len({table.name for table in report.tables}) == len(report.tables)
+    assert len({chart.name for chart in report.charts}) == len(report.charts)
+
+
 def test_an_unfinished_run_is_shown_and_named_but_breaks_nothing(tmp_path):
     run = write_run(tmp_path / "stopped", photos(tmp_path), None, finished=False)
     report = collect([run], ReportOptions())
