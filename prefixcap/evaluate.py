@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from prefixcap.caption_results import listed
@@ -13,7 +14,8 @@ from prefixcap.datasets.records import CaptionRecord
 from prefixcap.datasets.stored_photos import photo_source
 from prefixcap.errors import InputError
 from prefixcap.images import Skipped, UnreadableImage, open_rgb
-from prefixcap.metrics import Scores, score
+from prefixcap.metrics import CiderReferences, Scores, score
+from prefixcap.metrics.ptb import tokenize_lines
 
 BATCH = 64  # photos at a time
 CANDIDATES = 30  # captions that a constant one is chosen from
@@ -146,9 +148,11 @@ def constant_caption(records: Sequence[CaptionRecord]) -> str:
         for caption in record.captions:
             counts[caption] = counts.get(caption, 0) + 1
     frequent = sorted(counts, key=lambda caption: (-counts[caption], caption))[:CANDIDATES]
-    references = {r.image_id: r.captions for r in records if r.captions}
-    ciders = {
-        caption: score(dict.fromkeys(references, caption), references, ("cider",)).corpus["CIDEr"]
-        for caption in frequent
-    }
-    return max(ciders, key=lambda caption: ciders[caption])
+    captioned = [record for record in records if record.captions]
+    tokens = iter(tokenize_lines([text for record in captioned for text in record.captions]))
+    references = {r.image_id: [next(tokens) for _ in r.captions] for r in captioned}
+    prepared, ids = CiderReferences(references), list(references)
+    ciders = [
+        prepared.score(ids, [caption] * len(ids)).mean() for caption in tokenize_lines(frequent)
+    ]
+    return frequent[int(np.argmax(ciders))]
