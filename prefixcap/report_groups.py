@@ -33,8 +33,14 @@ class Group:
 
     @property
     def title(self) -> str:
-        """Dataset, split and size."""
-        return f"{self.dataset} {self.split}, {self.images:,} images"
+        """Dataset, split and size, and what else sets the group apart from the first."""
+        marks = {
+            "other images": "other images",
+            "other reference captions": "other references",
+            "tokenizer": f"tokenizer {self.tokenizer}",
+        }
+        apart = [mark for reason, mark in marks.items() if reason in self.apart]
+        return ", ".join([f"{self.dataset} {self.split}", f"{self.images:,} images", *apart])
 
     @property
     def images(self) -> int:

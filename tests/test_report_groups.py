@@ -51,6 +51,12 @@ def test_other_images_references_or_tokens_stand_apart_with_the_reason(good, poo
     assert reasons["bare"] == "tokenizer none, not ptb"
     assert reasons["other"] == "the same images, but other reference captions"
     assert len({group.name for group in groups}) == 4
+    assert {group.entries[0].name: group.title.split(", ")[1:] for group in groups} == {
+        "a": ["6 images"],
+        "few": ["3 images"],
+        "bare": ["6 images", "tokenizer none"],
+        "other": ["6 images", "other references"],
+    }
 
 
 def test_another_split_is_another_group_and_no_fault(good):
