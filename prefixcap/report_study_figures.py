@@ -83,7 +83,8 @@ def _bars(study: Study, metric: str) -> list[Chart]:
             middles.append(place + (len(part) - 1) / 2)
             for row in part:
                 kind = str(row["settings"].get(last)) if last else ""
-                label = f"{last} {kind}" if kind and kind not in named else None
+                titled = kind if isinstance(row["settings"].get(last), str) else f"{last} {kind}"
+                label = titled if kind and kind not in named else None
                 named.add(kind)
                 _bar(axes, place, row, metric, {"label": label, **_bar_look(kinds, kind)})
                 place += 1

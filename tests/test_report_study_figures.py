@@ -32,8 +32,19 @@ def test_bars_are_grouped_by_the_last_axis(tmp_path):
     assert widths == pytest.approx([30, 40, 50, 60, 70])
     colours = [patch.get_facecolor() for patch in axes.patches]
     assert colours[:2] == colours[3:]
+    legend = [text.get_text() for text in chart.figure.legends[0].get_texts()]
+    assert legend == ["prefix length 5", "prefix length 10", "prefix length 80"]
     hatches = [patch.get_hatch() for patch in axes.patches]
     assert (len(set(hatches)), hatches[:2]) == (3, hatches[3:])
+
+
+def test_bars_of_named_settings_are_called_by_their_names(tmp_path):
+    content = json.loads((write_study(tmp_path / "s") / "study.json").read_text())
+    asked = {"kind": "bars", "metric": "CIDEr", "x": None}
+    axes = content["axes"][::-1]
+    (chart,) = study_charts(read_study(write_study(tmp_path / "t", figure=asked, axes=axes)))
+    legend = [text.get_text() for text in chart.figure.legends[0].get_texts()]
+    assert legend == ["mlp", "transformer"]
 
 
 def test_epochs_stand_below_each_other_with_the_seeds_spread(tmp_path):
