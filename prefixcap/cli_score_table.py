@@ -9,7 +9,7 @@ from prefixcap.cli_tables import show_table
 
 def show_scores(facts: dict[str, Any]) -> None:
     """Print the scores of a scores file x100 with intervals: of all images, then by domain."""
-    from prefixcap.published import published_domain_rows, published_rows
+    from prefixcap.published import images_of_rows, published_domain_rows, published_rows
 
     data = facts["dataset"], facts["split"]
     others = {title: dict(row) for title, row in published_rows(*data).items()}
@@ -20,6 +20,9 @@ def show_scores(facts: dict[str, Any]) -> None:
     for domain, part in facts["domains"].items():
         papers = {title: dict(row) for title, row in published_domain_rows(*data, domain).items()}
         _show(f"{domain}: {part['images']} images", part, papers)
+    papers_images = images_of_rows(*data)
+    if papers_images not in (None, facts["images"]):
+        typer.echo(f"the paper's columns are of {papers_images} images, not of {facts['images']}")
     _show_rest(facts)
 
 

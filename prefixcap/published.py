@@ -95,6 +95,12 @@ def published_rows(dataset: str, split: str | None) -> Mapping[str, Mapping[str,
     return {row.title: row.scores for row in rows if row.title.startswith(OWN)}
 
 
+def images_of_rows(dataset: str, split: str | None) -> int | None:
+    """How many images ClipCap's own rows are of; None where there are no rows, or it is unknown."""
+    rows = all_published_rows(dataset, split)
+    return next((row.images for row in rows if row.title.startswith(OWN)), None)
+
+
 def all_published_rows(dataset: str, split: str | None) -> tuple[PublishedRow, ...]:
     """Every row that papers print for a dataset and split, as printed; () where none is known."""
     return ROWS.get((dataset, split or ""), ())

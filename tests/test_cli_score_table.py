@@ -17,6 +17,7 @@ def test_each_nocaps_domain_stands_beside_the_paper_s_row_of_it(capsys):
     assert lines[titles[1]] == "in-domain: 3 images"
     assert rows == [["65.7", "65.8"], ["79.7", "84.8"], ["49.4", "49.1"]]  # tuned, frozen
     assert lines[-1] == "images: 2 missing"
+    assert "the paper's columns are of 4500 images, not of 6" in lines
 
 
 def test_clip_and_its_precision_are_named_and_distinct_n_is_shown(capsys):
