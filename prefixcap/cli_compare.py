@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from prefixcap.datasets.records import CaptionRecord
     from prefixcap.score_sheet import ScoreSheet, Scoring
 
+AllowMissing = Annotated[
+    bool, typer.Option("--allow-missing", help="Compare what fits of captions files.")
+]
 Side = Annotated[Path, typer.Argument(help="scores-SPLIT.json, or a captions file.")]
 
 
@@ -32,6 +35,7 @@ def compare(
     metrics: Metrics = "bleu,rouge,cider",
     tokenizer: Tokenizer = "ptb",
     shown: Annotated[int, typer.Option("--show", min=0, help="Images to list.")] = 10,
+    allow_missing: AllowMissing = False,
     seed: Annotated[int, typer.Option("--bootstrap-seed", min=0, help="Of the test.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Also write the result to this .json.")] = None,
 ) -> None:
@@ -47,7 +51,7 @@ def compare(
         raise InputError("give the dataset's format and its path, or neither of them")
     records = datasets.read(name, path, split, images) if name and path else None
     scoring = Scoring(metric_names(metrics, TEXT_METRICS), tokenizer, seed)
-    sheets = [_sheet(file, records, scoring) for file in (first, second)]
+    sheets = [_sheet(file, records, scoring, allow_missing) for file in (first, second)]
     found = compare_sheets(*sheets, shown=shown, seed=seed)
     if out is not None:
         atomic.write_json(out, {"first": str(first), "second": str(second), **asdict(found)})
@@ -55,9 +59,16 @@ def compare(
 
 
 def _sheet(
-    path: Path, records: Sequence["CaptionRecord"] | None, scoring: "Scoring"
+    path: Path,
+    records: Sequence["CaptionRecord"] | None,
+    scoring: "Scoring",
+    allow_missing: bool,
 ) -> "ScoreSheet":
-    """Scores in a file, or the scores of the captions in it."""
+    """Scores in a file, or the scores of the captions in it.
+
+    Raises:
+        InputError: a captions file without a dataset, or one that does not fit it as it must.
+    """
     from prefixcap.caption_results import match_captions, read_results
     from prefixcap.datasets.annotations import read_json
     from prefixcap.score_sheet import is_sheet, read_sheet, score_sheet
@@ -71,7 +82,7 @@ def _sheet(
             "prefixcap compare A B NAME PATH --split SPLIT"
         )
     matched = match_captions(entries, records)
-    if matched.extra or matched.repeated:
+    if not allow_missing:
         matched.refuse_doubts(str(path))
     return score_sheet(matched.captions, records, scoring)
 
@@ -95,4 +106,4 @@ def _show(found: "SheetComparison", first: Path, second: Path) -> None:
     for image in found.disagreements:
         typer.echo(image.image_id)
         for side, value, caption in zip("AB", image.values, image.captions, strict=True):
-            typer.echo(f"  {side} {100 * value:6.1f}  {caption}")
+            typer.echo(f"  {side} {100 * value:6.1f}  {' '.join(caption.split())}")

@@ -72,3 +72,21 @@ def test_wrong_input_is_one_line_and_exit_code_2(files, capsys, second, more, sa
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert said in error
+
+
+def test_captions_that_do_not_fit_are_refused_or_compared_where_they_do(files, capsys):
+    source = ["coco", str(files / "captions_val2014.json"), "--images", str(files / "photos")]
+    some = {key: POOR[key] for key in ("1", "2", "3")}
+    write_results(files / "some.json", {**some, "2": "two\n cats", "99": "a dog"})
+    write_results(files / "three.json", {key: GOOD[key] for key in some})
+    words = ["compare", str(files / "some.json"), str(files / "three.json"), *source]
+    assert cli.main(words) == 2
+    error = capsys.readouterr().err
+    assert "3 images of the split without a caption: 4, 5, 6" in error
+    assert "captions of images outside the split: 99" in error
+    assert cli.main([*words, "--allow-missing"]) == 0
+    printed = capsys.readouterr().out
+    assert "3 images, scores x100" in printed
+    assert "  two cats\n" in printed
+    assert cli.main(["compare", str(files / "good.json"), str(files / "three.json"), *source]) == 2
+    assert "without a caption: 4, 5, 6" in capsys.readouterr().err
