@@ -79,6 +79,8 @@ def evaluate(
     clip: how.ClipName = None,
     clip_store: how.ClipStore = None,
     clip_precision: how.ClipPrecision = "auto",
+    spice_cache: how.SpiceCache = None,
+    spice_memory: how.SpiceMemory = None,
     allow_missing: AllowMissing = False,
     train_path: TrainPath = None,
     train_split: TrainSplit = None,
@@ -103,8 +105,9 @@ def evaluate(
     lengths = {"min_tokens": min_tokens, "max_tokens": max_tokens, "length_penalty": length_penalty}
     wishes = decoding.DecodingWishes(beam=beam, sample=sample, seed=seed, **lengths)
     texts = [name for name in how.metric_names(metrics) if name != how.CLIPSCORE]
+    java = how.java_settings(spice_cache, spice_memory)
     used = how.load_frequencies(frequencies)
-    scoring = Scoring(texts, tokenizer, bootstrap_seed, frequencies=used)
+    scoring = Scoring(texts, tokenizer, bootstrap_seed, java, used)
     by_clip = how.clip_wishes(metrics, clip, clip_store, clip_precision, device)
     _check_source(model)
     asked = wanted(words, data, split, images, first)

@@ -11,19 +11,22 @@ from prefixcap.errors import InputError
 
 if TYPE_CHECKING:
     from prefixcap.captioner import Captioner
-    from prefixcap.metrics import DocumentFrequencies
+    from prefixcap.metrics import DocumentFrequencies, JavaSettings
 
 TEXT_METRICS = ("bleu", "meteor", "rouge", "cider", "spice")
 CLIPSCORE = "clipscore"
 ALL_METRICS = (*TEXT_METRICS, CLIPSCORE)
-CLIP_PANEL = "CLIPScore"
+CLIP_PANEL, SPICE_PANEL = "CLIPScore", "SPICE"
 PAPER_CLIP = "ViT-B/32"  # Hessel et al. 2021
 
 Metrics = Annotated[
     str,
     typer.Option(help="Of bleu, meteor, rouge, cider, spice (two need Java), clipscore; or all."),
 ]
-Tokenizer = Annotated[str, typer.Option(help="ptb, stanford (Java), or none.")]
+Tokenizer = Annotated[
+    Literal["ptb", "stanford", "none"],
+    typer.Option(help="stanford runs on Java; none splits at blanks."),
+]
 Frequencies = Annotated[
     Path | None,
     typer.Option(help="Saved document frequencies of CIDEr-D; default: the references'."),
@@ -51,6 +54,17 @@ ClipStore = Annotated[
 ClipPrecision = Annotated[
     Literal["auto", "fp32", "bf16"],
     typer.Option(help="auto: bf16 where it is fast.", rich_help_panel=CLIP_PANEL),
+]
+
+SpiceCache = Annotated[
+    Path | None,
+    typer.Option(help="Folder that keeps parses of references.", rich_help_panel=SPICE_PANEL),
+]
+SpiceMemory = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="Heap of its program in MB; default: 8192.", rich_help_panel=SPICE_PANEL
+    ),
 ]
 
 
@@ -85,6 +99,15 @@ def load_captioner(name: str, precision: Precision, device: str | None = None) -
 
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
     return Captioner.from_pretrained(name, device=device, dtype=dtype)
+
+
+def java_settings(spice_cache: Path | None, spice_memory_mb: int | None) -> "JavaSettings":
+    """Settings of the programs that run on Java; None is the default."""
+    from prefixcap.metrics import JavaSettings
+
+    if spice_memory_mb is None:
+        return JavaSettings(spice_cache=spice_cache)
+    return JavaSettings(spice_cache=spice_cache, spice_memory_mb=spice_memory_mb)
 
 
 def load_frequencies(path: Path | None) -> "DocumentFrequencies | None":

@@ -4,6 +4,7 @@ import json
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -12,6 +13,7 @@ from prefixcap import cli, datasets, metrics
 from prefixcap.captioner import Captioner
 from prefixcap.clipscore import clip_scores, load_clip
 from prefixcap.evaluate import constant_caption
+from prefixcap.metrics import spice
 from prefixcap.metrics.ptb import tokenize_lines
 from prefixcap.recipe import Recipe
 from prefixcap.score_sheet import read_sheet
@@ -82,6 +84,23 @@ def test_training_captions_can_be_of_another_format(run, model, tmp_path):
     saved = json.loads((tmp_path / "out" / "scores-dev.json").read_text())
     assert saved["constant"]["caption"] == "a dog runs"
     assert saved["training"]["dataset"] == "csv"
+
+
+def test_an_unknown_tokenizer_is_refused_before_the_model_writes(run, model, tmp_path, capsys):
+    assert run(model, "--tokenizer", "spacy") == 2
+    assert "'ptb', 'stanford', 'none'" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_heap_and_cache_of_spice_reach_its_program(run, data, tmp_path, monkeypatch):
+    captions = {record.image_id: "a dog" for record in datasets.read("flickr8k", data, "dev")}
+    (tmp_path / "c.json").write_text(json.dumps(captions))
+    seen = []
+    monkeypatch.setattr(spice, "score", lambda *words: (seen.append(words), (np.zeros(8), {}))[1])
+    more = ["--spice-cache", str(tmp_path / "cache"), "--spice-memory", "900"]
+    assert run(tmp_path / "c.json", "--metrics", "spice", *more) == 0
+    assert run(tmp_path / "c.json", "--metrics", "spice") == 0
+    assert [words[3:] for words in seen] == [(tmp_path / "cache", 900), (None, spice.MEMORY_MB)]
 
 
 def test_scores_file_says_what_the_numbers_belong_to(run, model, tmp_path):
