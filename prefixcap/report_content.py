@@ -195,7 +195,8 @@ def collect(folders: Sequence[Path], options: ReportOptions) -> Report:
     words = list(_of_runs(runs, lambda run: read_words(run.folder), problems))
     maps = list(_of_runs(runs, lambda run: map_charts(run.name, run.folder), problems))
     finder = RecordFinder(options.data)
-    splits = [_split_part(group, finder, options) for group in score_groups(runs)]
+    names = [run.name for run in runs]
+    splits = [_split_part(group, finder, options, names) for group in score_groups(runs)]
     return Report(
         options.title,
         options.photos,
@@ -212,8 +213,10 @@ def collect(folders: Sequence[Path], options: ReportOptions) -> Report:
     )
 
 
-def _split_part(group: Group, finder: RecordFinder, options: ReportOptions) -> SplitPart:
-    """Tables, charts and photos of one group."""
+def _split_part(
+    group: Group, finder: RecordFinder, options: ReportOptions, names: Sequence[str]
+) -> SplitPart:
+    """Tables, charts and photos of one group; `names` are those of all runs."""
     found = finder.find(group.entries)
     gallery = build_gallery(group.entries, found.records, options.photos, options.extremes)
     return SplitPart(
@@ -225,7 +228,7 @@ def _split_part(group: Group, finder: RecordFinder, options: ReportOptions) -> S
         gallery,
         found.reason,
         errors_table(group.name, gallery.errors),
-        [chart for chart in [error_chart(group.name, gallery.errors)] if chart],
+        [chart for chart in [error_chart(group.name, gallery.errors, names)] if chart],
     )
 
 

@@ -13,7 +13,7 @@ from prefixcap.report_tables import metric_title
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Curve = tuple[str, Sequence[float], Sequence[float]]  # name, places, values
+Curve = tuple[int, str, Sequence[float], Sequence[float]]  # place of the run, name, steps, values
 RANKED = ("CIDEr", "SPICE", "METEOR", "ROUGE-L", "BLEU-4")
 
 
@@ -53,6 +53,7 @@ def score_chart(group: Group) -> Chart | None:
 
 def loss_charts(runs: Sequence[Run]) -> list[Chart]:
     """Training losses by step; only runs whose losses mean the same share a chart."""
+    names = [run.name for run in runs]
     together: dict[str, list[Run]] = {}
     for run in runs:
         if run.log.losses:
@@ -66,15 +67,26 @@ def loss_charts(runs: Sequence[Run]) -> list[Chart]:
             f"{'Unfinished runs end early. ' if any(run.problems for run in part) else ''}"
             "Runs with other data, vocabulary or loss have a figure of their own."
         )
-        curves = [(run.name, list(run.log.losses), list(run.log.losses.values())) for run in part]
+        curves = [
+            (names.index(run.name), run.name, list(run.log.losses), list(run.log.losses.values()))
+            for run in part
+        ]
         charts.append(
             draw(f"loss-{number}", caption, lambda axes, c=curves, u=unit: _loss_lines(axes, c, u))
         )
     return charts
 
 
-def error_chart(name: str, counts: Sequence[ErrorCounts]) -> Chart | None:
-    """Shares of the error classes by model, people beside; None where nothing was classed."""
+def error_chart(
+    name: str, counts: Sequence[ErrorCounts], order: Sequence[str] = ()
+) -> Chart | None:
+    """Shares of the error classes by model, people beside; None where nothing was classed.
+
+    Args:
+        name: of its files.
+        counts: of the models, and of people.
+        order: names of all runs, whose places choose the colours as in other figures.
+    """
     if not counts:
         return None
     classes = list(counts[0].shares)
@@ -83,7 +95,8 @@ def error_chart(name: str, counts: Sequence[ErrorCounts]) -> Chart | None:
         models = [one for one in counts if one.name != PEOPLE]
         people = [one for one in counts if one.name == PEOPLE]
         axes.hlines(range(len(classes)), 0, _widest(counts), color=GRID, linewidth=0.6)
-        for place, one in enumerate(models):
+        for number, one in enumerate(models):
+            place = order.index(one.name) if one.name in order else number
             style = look(place) | {"linestyle": "none", "markersize": 5.5, "alpha": 0.9}
             values = [100 * one.shares[kind] for kind in classes]
             axes.plot(values, range(len(classes)), label=shortened(one.name), **style)
@@ -111,12 +124,12 @@ def _widest(counts: Iterable[ErrorCounts]) -> float:
 
 def _loss_lines(axes: "Axes", curves: Sequence[Curve], unit: str) -> None:
     """Each loss twice: as it is, pale, and smoothed."""
-    for place, (name, steps, values) in enumerate(curves):
+    for place, name, steps, values in curves:
         style = look(place) | {"marker": None}
         axes.plot(steps, values, **style | {"linewidth": 0.7, "alpha": 0.3})
         axes.plot(steps, smoothed(values), label=shortened(name), **style)
     if len(curves) == 1:
-        _name_single(axes, curves[0][0])
+        _name_single(axes, curves[0][1])
     axes.set_xlabel("step")
     axes.set_ylabel(unit)
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -29,12 +29,14 @@ class Course:
         values: `LOSS`, the mean training loss since the validation before, `DEV_LOSS`, and
             scores on dev x100 by their titles -> their values.
         spreads: the same keys -> standard deviations over seeds; {} of a single run.
+        place: chooses its colour; None: its place in a figure.
     """
 
     name: str
     across: str
     values: Mapping[str, Values]
     spreads: Mapping[str, Values] = field(default_factory=dict)
+    place: int | None = None
 
     @property
     def scores(self) -> list[str]:
@@ -45,8 +47,8 @@ class Course:
 def courses_together(runs: Sequence[Run]) -> list[list[Course]]:
     """Courses of two validations or more; those whose losses and dev images are alike together."""
     together: dict[str, list[Course]] = {}
-    for run in runs:
-        course = _course(run)
+    for place, run in enumerate(runs):
+        course = replace(_course(run), place=place)
         if max(map(len, course.values.values()), default=0) > 1:
             key = json.dumps([run.loss_kind, run.recipe.get("dev"), course.across], sort_keys=True)
             together.setdefault(key, []).append(course)
@@ -116,7 +118,8 @@ def _painted(courses: Sequence[Course], keys: Sequence[str], last: bool) -> Any:
         for number, course in enumerate(courses):
             for key in keys:
                 values = course.values.get(key, {})
-                marks = look(number) | (TRAINING_LINE if key == LOSS else {})
+                place = number if course.place is None else course.place
+                marks = look(place) | (TRAINING_LINE if key == LOSS else {})
                 label = None if key == LOSS else shortened(course.name)
                 axes.plot(list(values), list(values.values()), label=label, **marks)
                 _band(axes, values, course.spreads.get(key, {}), marks["color"])

@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from prefixcap.report_charts import SERIES
 from prefixcap.report_errors import ErrorCounts
 from prefixcap.report_figures import error_chart, loss_charts, score_chart
 from prefixcap.report_groups import score_groups
 from prefixcap.report_log import TrainingLog
+from prefixcap.report_progress import courses_together, progress_chart
 from prefixcap.report_runs import Run, read_runs
 from tests.tiny_report import captions_of, photos, write_run
 
@@ -18,6 +20,12 @@ def run(name: str, **recipe) -> Run:
     """A run with a loss and two scores on dev."""
     log = TrainingLog({1: 3.0, 2: 2.0}, {2: {"flickr8k CIDEr": 0.3, "dev_loss": 3.0}}, 2)
     return Run(name, Path(name), "finished", {"stage": "caption", "data": ["a"], **recipe}, log=log)
+
+
+def once_more(one: Run) -> Run:
+    """The run, validated a second time."""
+    one.log.validations[4] = {"dev_loss": 2.5}
+    return one
 
 
 def labels(chart) -> tuple[str, str]:
@@ -46,6 +54,15 @@ def test_scores_are_drawn_with_their_intervals(tmp_path):
     assert axes.get_xlabel() == "CIDEr-D (x100)"
     low, high = group.entries[1].sheet.facts["intervals"]["CIDEr"]
     assert axes.lines[2].get_xdata().tolist() == [100 * low, 100 * high]
+
+
+def test_a_run_has_one_colour_in_all_figures():
+    runs = [run("a", data=["other"]), run("b")]
+    (_, losses), (_, (course,)) = loss_charts(runs), courses_together([once_more(r) for r in runs])
+    progress = progress_chart("p", [course], "")
+    errors = error_chart("g", [ErrorCounts("b", 4, {"object": 0.25}, 0.25)], ["a", "b"])
+    colours = {chart.figure.axes[0].lines[0].get_color() for chart in (losses, progress, errors)}
+    assert colours == {SERIES[1]}
 
 
 def test_error_classes_are_drawn_in_percent():
