@@ -7,7 +7,7 @@ from prefixcap.report_charts import GRID, INK, QUIET, SERIES, Chart, draw, look,
 from prefixcap.report_errors import PEOPLE, ErrorCounts
 from prefixcap.report_groups import Group
 from prefixcap.report_log import smoothed
-from prefixcap.report_runs import Run
+from prefixcap.report_runs import UNFINISHED, Run
 from prefixcap.report_tables import metric_title
 
 if TYPE_CHECKING:
@@ -61,10 +61,11 @@ def loss_charts(runs: Sequence[Run]) -> list[Chart]:
     charts = []
     for number, part in enumerate(together.values(), 1):
         stage = str(part[0].recipe.get("stage", "training"))
+        states = {run.state for run in part}
         unit = "summed loss per photo" if stage == "distill" else "loss (nats per token)"
         caption = (
             f"Training loss by step ({stage} stage): as logged, pale, and its running mean. "
-            f"{'Unfinished runs end early. ' if any(run.problems for run in part) else ''}"
+            f"{'Unfinished runs end early. ' if UNFINISHED in states else ''}"
             "Runs with other data, vocabulary or loss have a figure of their own."
         )
         curves = [

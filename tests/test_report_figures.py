@@ -1,5 +1,6 @@
 """Figures of runs: what may share one, and what they say of units."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,9 @@ def test_losses_share_a_chart_only_where_they_mean_the_same():
     assert [text.get_text() for text in legend] == ["a", "b"]
     assert labels(charts[0]) == ("step", "loss (nats per token)")
     assert "per photo" in labels(charts[2])[1]
+    unscored = replace(run("u"), problems=["no scores yet"])
+    assert "Unfinished" not in loss_charts([unscored])[0].caption
+    assert "Unfinished" in loss_charts([replace(unscored, state="unfinished")])[0].caption
 
 
 def test_scores_are_drawn_with_their_intervals(tmp_path):
