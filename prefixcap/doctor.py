@@ -1,5 +1,6 @@
 """What this machine offers prefixcap, what is missing, and the command that mends each."""
 
+import importlib
 import importlib.metadata
 import os
 import platform
@@ -204,7 +205,7 @@ def _offline_finding() -> Finding:
 def evaluation_findings() -> list[Finding]:
     """Java, and the programs of METEOR and SPICE; the doctor has to work without numpy, too."""
     try:
-        import prefixcap.metrics  # noqa: F401
+        importlib.import_module("prefixcap.metrics")
     except ImportError as error:
         return [Finding("evaluation", "metrics", "note", f"cannot be asked ({error})")]
     return [java_finding(), meteor_finding(), spice_finding()]
