@@ -2,7 +2,7 @@
 
 import sys
 
-from prefixcap.cli import main
+from prefixcap.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

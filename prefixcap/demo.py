@@ -13,7 +13,7 @@ import prefixcap
 from prefixcap import atomic
 from prefixcap.captioner import Caption, Captioner
 from prefixcap.errors import InputError, MissingExtraError
-from prefixcap.explain import NearestToken, prefix_as_words
+from prefixcap.explain.prefix import NearestToken, prefix_as_words
 from prefixcap.images import open_rgb
 from prefixcap.web_page import packaged, photo_uri, web_page
 

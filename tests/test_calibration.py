@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from prefixcap import cli
 from prefixcap.calibration import Calibrated, human_level, logistic, store_calibration
 from prefixcap.captioner import Captioner
+from prefixcap.cli import main as cli
 from prefixcap.config import Calibration, DecodeOptions
 from prefixcap.metrics import score
 from prefixcap.tuning import store_decoding

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from prefixcap import cli, demo
+from prefixcap import demo
 from prefixcap.captioner import Caption, Captioner
+from prefixcap.cli import main as cli
 from prefixcap.config import DecodeOptions
 from prefixcap.demo import Entry, caption_photos, render, sample_photos, write_page
 from prefixcap.errors import InputError, MissingExtraError
-from prefixcap.explain import NearestToken
+from prefixcap.explain.prefix import NearestToken
 from tests.tiny_captioner import tiny_model
 
 SLOTS = 2

@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy
 import pytest
 
-from prefixcap import cli, cli_doctor, doctor, metrics
+from prefixcap import doctor, metrics
+from prefixcap.cli import doctor as cli_doctor
+from prefixcap.cli import main as cli
 from prefixcap.doctor import Finding
 from prefixcap.metrics import spice
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from typer.testing import CliRunner
 
 from prefixcap.captioner import Captioner, load_model
-from prefixcap.cli import app
+from prefixcap.cli.main import app
 from prefixcap.config import DecodeOptions, LanguageModelConfig, LstmConfig, MapperConfig, parse
 from prefixcap.config import ModelConfig as Config
 from prefixcap.encoder import build_encoder

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from prefixcap import cli
 from prefixcap.batches import read_dev_sources
 from prefixcap.captioner import Captioner
+from prefixcap.cli import main as cli
 from prefixcap.config import DecodeOptions
 from prefixcap.lstm import LstmCaptioner
 from prefixcap.recipe import SourceConfig

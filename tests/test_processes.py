@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from prefixcap import cli
 from prefixcap.checkpoint import checkpoints
+from prefixcap.cli import main as cli
 from prefixcap.errors import InputError
 from prefixcap.processes import ALONE, Processes, joined
 from prefixcap.recipe import TrainConfig

@@ -12,7 +12,7 @@ import pytest
 import typer
 from PIL import Image
 
-from prefixcap.cli import app
+from prefixcap.cli.main import app
 from tests.source_tree import REPOSITORY
 from tests.tiny_encoders import save_clip
 

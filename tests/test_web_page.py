@@ -8,7 +8,7 @@ from PIL import Image
 
 from prefixcap.web_page import packaged, photo_uri, web_page
 
-STYLES = ("dataset_sheet.css", "demo.css", "explain_page.css", "report_page.css")
+STYLES = ("dataset_sheet.css", "demo.css", "explain/page.css", "report/page.css")
 
 
 @pytest.mark.parametrize("style", STYLES)

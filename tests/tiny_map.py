@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from prefixcap import datasets
-from prefixcap.map_source import StoredImages
+from prefixcap.embedding_map.source import StoredImages
 from tests.tiny_run import write_photos
 
 

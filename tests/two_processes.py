@@ -11,7 +11,8 @@ import signal
 import sys
 from pathlib import Path
 
-from prefixcap import cli, train
+from prefixcap import train
+from prefixcap.cli import main as cli
 
 SHARDED = ["--set", "train.shard=true", "--set", "train.ema=0", "--set", "train.clip_norm=0.5"]
 ACCUMULATED = ["--set", "train.accumulate=2", "--set", "train.images_per_step=2"]

@@ -1,0 +1,1 @@
+"""The command: each module parses, calls and prints; no other code prints or exits."""

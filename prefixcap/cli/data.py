@@ -1,0 +1,57 @@
+"""`prefixcap data`: whether a dataset can be trained on, and a look at it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from prefixcap.cli.source import Images, Name, Split, Where
+from prefixcap.cli.watch import Watcher
+
+app = typer.Typer(help="Check and look at datasets.", no_args_is_help=True)
+
+
+@app.command()
+def check(
+    name: Name,
+    path: Where,
+    split: Split = None,
+    images: Images = None,
+    photos: Annotated[bool, typer.Option(help="Open every photo.")] = True,
+) -> None:
+    """Compare counts with the published ones; find broken photos, odd captions and leaks.
+
+    The exit code is 1 where the dataset should not be trained on as it is.
+    """
+    from prefixcap.dataset_check import check as check_dataset
+
+    with Watcher() as watcher:
+        found = check_dataset(
+            name,
+            path,
+            split,
+            images,
+            open_photos=photos,
+            on_progress=lambda done, total: watcher.show("photos", done, total),
+        )
+    typer.echo("\n".join(found.lines()))
+    if found.is_wrong:
+        raise typer.Exit(1)
+
+
+@app.command()
+def show(
+    name: Name,
+    path: Where,
+    out: Annotated[Path, typer.Option(help="The HTML page to write.")] = Path("dataset.html"),
+    split: Split = None,
+    images: Images = None,
+    samples: Annotated[int, typer.Option(min=1, help="Photos on the page.")] = 48,
+    seed: Annotated[int, typer.Option(help="The same seed shows the same photos.")] = 0,
+) -> None:
+    """Show a random sample of photos with their captions on one HTML page."""
+    from prefixcap.dataset_sheet import SheetOptions
+    from prefixcap.dataset_sheet import show as write_sheet
+
+    count = write_sheet(name, path, out, split, images, SheetOptions(samples, seed))
+    typer.echo(f"Open {out} in a browser: {count} photos.")

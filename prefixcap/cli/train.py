@@ -1,0 +1,113 @@
+"""`prefixcap embed` and `prefixcap train`: recipes to embedding stores and to weights."""
+
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from prefixcap.cli.progress import Stopped, name_skipped
+from prefixcap.cli.watch import Watcher
+
+if TYPE_CHECKING:
+    from prefixcap.stages import Watch
+    from prefixcap.train import Progress
+
+RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe: a .toml file.")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", help="Change a setting: --set train.lr=1e-4")
+]
+
+
+def embed(
+    recipe: RecipeFile,
+    settings: Settings = None,
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", help="Take over clip-retrieval's folder or an original pickle."),
+    ] = None,
+    processes: Annotated[
+        int, typer.Option(min=1, max=256, help="That encode together and share the threads.")
+    ] = 1,
+    device: Annotated[
+        str | None, typer.Option(help="Such as cpu or cuda. Default: the recipe's train.device.")
+    ] = None,
+) -> None:
+    """Encode the photos of a recipe once, into its embedding store.
+
+    Stopped, the same command goes on. The exit code is 1 where a photo could not be read.
+    """
+    from prefixcap.recipe import load_recipe
+
+    loaded = load_recipe(recipe, settings)
+    from prefixcap.captioner import usable_device
+    from prefixcap.stages import Encoding, embed_recipe
+
+    encoding = Encoding(processes, usable_device(device or loaded.train.device or None))
+    with Watcher() as watcher:
+        skipped = embed_recipe(loaded, _watch(watcher), source, encoding)
+    typer.echo(f"{loaded.store}: whole, {len(skipped)} photos skipped")
+    name_skipped(skipped)
+
+
+def train(
+    recipe: RecipeFile,
+    settings: Settings = None,
+    runs: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs"),
+    device: Annotated[
+        str | None, typer.Option(help="Such as cpu or cuda. Default: the recipe's train.device.")
+    ] = None,
+) -> None:
+    """Train what a recipe describes. Stopped, the same command continues exactly there."""
+    from prefixcap.recipe import load_recipe
+
+    loaded = load_recipe(recipe, settings)
+    from prefixcap.caption_stage import caption_recipe
+    from prefixcap.processes import joined, usable_device
+    from prefixcap.run_folder import RunFolder
+    from prefixcap.stages import Watch, distill_recipe
+    from prefixcap.train import Interrupted
+
+    processes = joined(usable_device(device or loaded.train.device or None))
+    run = RunFolder(runs / loaded.name, loaded, processes)
+    if run.missing:
+        typer.echo(run.missing, err=True)
+    stage = distill_recipe if loaded.stage == "distill" else caption_recipe
+    try:
+        with run.locked(), Watcher() as watcher:
+            stage(loaded, run, _watch(watcher) if processes.is_main else Watch())
+    except Interrupted as error:
+        saved = f"{run.path}: saved after {error}; the same command continues"
+        if error.number == signal.SIGINT:
+            raise Stopped(saved) from error
+        if processes.is_main:
+            typer.echo(saved, err=True)
+        return  # SIGTERM is how schedulers end a job that will go on: not a failure
+    if processes.is_main:
+        typer.echo(f"{run.path}: done")
+
+
+def _watch(watcher: Watcher) -> "Watch":
+    """What the stages report, as counts of the watcher."""
+    from prefixcap.stages import Watch
+
+    def on_step(progress: "Progress") -> None:
+        watcher.show("steps", progress.step, progress.steps, _note(progress))
+
+    return Watch(
+        photos=lambda done, total, by: watcher.show("photos", done, total, by, rate=True),
+        trained_parameters=lambda count: typer.echo(f"{count:,} trainable parameters", err=True),
+        step=on_step,
+        note=lambda text: typer.echo(text, err=True),
+    )
+
+
+def _note(progress: "Progress") -> str:
+    """Loss, speeds and memory in a few words."""
+    speeds = [
+        f"{value:,.0f} {name.removesuffix('_per_s')}/s"
+        for name, value in progress.values.items()
+        if name.endswith("_per_s")
+    ]
+    parts = [f"loss {progress.loss:.3f}", f"{progress.values['step_s']:.2f} s/step", *speeds]
+    return ", ".join([*parts, f"{progress.values['memory_mib']:,} MiB"])

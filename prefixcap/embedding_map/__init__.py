@@ -1,0 +1,1 @@
+"""Embeddings of images and captions laid out in two dimensions."""

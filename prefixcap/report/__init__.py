@@ -1,0 +1,1 @@
+"""`prefixcap report`: runs and studies on one page, with figures and tables as files."""

@@ -1,0 +1,55 @@
+"""`prefixcap data`: the verdict is the exit code, the page shows the photos."""
+
+from pathlib import Path
+
+import pytest
+
+from prefixcap.cli import main as cli
+from tests.tiny_run import PHOTOS, write_photos
+
+
+@pytest.fixture
+def captioned(tmp_path: Path) -> Path:
+    """Own captions of two photos, as CSV."""
+    write_photos(tmp_path / "data")
+    names = [path.name for path in sorted((tmp_path / "data" / "images").iterdir())[:2]]
+    rows = "".join(f"{name},a photo of {name[5:-4]}\n" for name in names)
+    path = tmp_path / "data" / "images" / "captions.csv"
+    path.write_text(f"path,caption\n{rows}")
+    return path
+
+
+def test_a_sound_dataset_is_fit_to_train_on(captioned, capsys):
+    assert cli.main(["data", "check", "csv", str(captioned)]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "csv: 2 photos opened; fit to train on."
+
+
+def test_a_broken_photo_makes_the_exit_code_1(captioned, capsys):
+    broken = sorted(captioned.parent.glob("*.jpg"))[0]
+    broken.write_bytes(b"no photo")
+    assert cli.main(["data", "check", "csv", str(captioned)]) == 1
+    shown = capsys.readouterr().out
+    assert broken.name in shown
+    assert "do not train" in shown
+
+
+def test_photos_are_left_closed_where_asked(captioned, capsys):
+    sorted(captioned.parent.glob("*.jpg"))[0].write_bytes(b"no photo")
+    assert cli.main(["data", "check", "csv", str(captioned), "--no-photos"]) == 0
+    assert "no photo opened" in capsys.readouterr().out
+
+
+def test_show_writes_a_page_with_as_many_photos_as_asked(tmp_path, capsys):
+    data, page = write_photos(tmp_path / "data"), tmp_path / "page.html"
+    words = ["data", "show", "flickr8k", str(data), "--out", str(page)]
+    assert cli.main([*words, "--samples", "5"]) == 0
+    assert capsys.readouterr().out == f"Open {page} in a browser: 5 photos.\n"
+    assert page.read_text("utf-8").count("<img ") == 5 < PHOTOS
+
+
+@pytest.mark.parametrize("command", ["check", "show"])
+def test_an_unknown_format_is_one_line_and_exit_code_2(command, tmp_path, capsys):
+    assert cli.main(["data", command, "flickr9k", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "flickr9k" in error

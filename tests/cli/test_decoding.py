@@ -1,0 +1,70 @@
+"""Options of the command line become decoding options, or a line that says why not."""
+
+import pytest
+
+from prefixcap.cli.decoding import DecodingWishes
+from prefixcap.config import DecodeOptions
+from prefixcap.errors import InputError
+
+STORED = DecodeOptions(beam_size=3, max_tokens=20, length_penalty=0.7, order="sum")
+
+
+def test_without_wishes_the_model_keeps_its_options():
+    assert DecodingWishes().options(STORED) == STORED
+
+
+@pytest.mark.parametrize(
+    ("wishes", "changes"),
+    [
+        ({"beam": 5}, {"method": "beam", "beam_size": 5}),
+        ({"beam": 1}, {"method": "greedy", "beam_size": 1}),
+        ({"captions": 2}, {"captions_per_image": 2}),
+        ({"captions": 7}, {"captions_per_image": 7, "method": "beam", "beam_size": 7}),
+        (
+            {"sample": True, "captions": 4, "seed": 3},
+            {"method": "sample", "beam_size": 1, "captions_per_image": 4, "seed": 3},
+        ),
+        ({"sample": True, "top_k": 5, "temperature": 0.5}, {"top_k": 5, "temperature": 0.5}),
+        ({"length_penalty": 2.0}, {"length_penalty": 2.0, "order": "sum"}),
+        ({"begin": "a photo", "block_ngrams": 2}, {"forced_words": "a photo", "block_ngrams": 2}),
+        ({"min_tokens": 0, "max_tokens": 9}, {"min_tokens": 0, "max_tokens": 9}),
+    ],
+)
+def test_a_wish_changes_what_it_names(wishes, changes):
+    found = DecodingWishes(**wishes).options(STORED)
+    if wishes.get("sample"):
+        changes = {"method": "sample", "beam_size": 1, **changes}
+    assert found == STORED.model_copy(update=changes)
+
+
+def test_a_length_penalty_takes_the_usual_beam_order():
+    original = DecodeOptions(beam_size=5, order="average")
+    assert DecodingWishes(length_penalty=0.5).options(original).order == "sum"
+
+
+def test_a_stop_word_stops_a_model_that_stopped_at_its_end_token():
+    stored = DecodeOptions(stop="end")
+    assert DecodingWishes(stop_word="and").options(stored).stop == "either"
+    assert DecodingWishes(stop_word="and").options(DecodeOptions(stop="word")).stop == "word"
+
+
+@pytest.mark.parametrize(
+    "wishes",
+    [
+        {"sample": True, "beam": 3},
+        {"sample": True, "length_penalty": 1.0},
+        {"beam": 1, "length_penalty": 1.0},
+        {"beam": 2, "captions": 3},
+        {"top_k": 3},
+        {"seed": 1},
+        {"min_tokens": 4, "max_tokens": 3},
+    ],
+)
+def test_contradictions_are_refused_whatever_the_model(wishes):
+    with pytest.raises(InputError, match="--"):
+        DecodingWishes(**wishes)
+
+
+def test_a_contradiction_to_the_models_options_is_refused():
+    with pytest.raises(InputError, match=r"caption options: .*above max_tokens 20"):
+        DecodingWishes(min_tokens=21).options(STORED)

@@ -1,0 +1,55 @@
+"""`prefixcap export`: half the bytes, the same captions, the card's words."""
+
+import pytest
+import torch
+
+from prefixcap.caption_stage import caption_recipe as train
+from prefixcap.captioner import Captioner
+from prefixcap.cli.main import main
+from prefixcap.recipe import load_recipe
+from prefixcap.run_folder import RunFolder
+from prefixcap.stages import Watch
+from tests.tiny_run import caption_recipe, write_photos
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Folder with data/ and the run of a tiny model."""
+    folder = tmp_path_factory.mktemp("export")
+    data = write_photos(folder / "data")
+    (folder / "r.toml").write_text(caption_recipe(data))
+    recipe = load_recipe(folder / "r.toml", ["train.epochs=2"])
+    train(recipe, RunFolder(folder / "run", recipe), Watch())
+    return folder
+
+
+def test_half_precision_is_half_as_large_and_says_the_same(trained, capsys):
+    about = trained / "about.md"
+    about.write_text("Trained on coloured squares.")
+    out = trained / "out"
+    options = ["--half", "--name", "squares", "--about", str(about), "--licence", "mit"]
+    command = ["export", str(trained / "run/best"), "--out", str(out), *options]
+    assert main([*command, "--set", "beam_size=2", "--set", "length_penalty=0.5"]) == 0
+    assert "Use it: prefixcap caption --model squares" in capsys.readouterr().out
+    sizes = [(f / "model.safetensors").stat().st_size for f in (out, trained / "run/best")]
+    assert sizes[0] < 0.65 * sizes[1]
+    card = (out / "README.md").read_text()
+    assert "Trained on coloured squares." in card
+    assert "license: mit" in card
+    ours = Captioner.from_pretrained(out, dtype=torch.float32)
+    assert ours.model.config.decoding.beam_size == 2
+    theirs = Captioner.from_pretrained(trained / "run/best", dtype=torch.float32)
+    photos = sorted((trained / "data/images").iterdir())[:4]
+    options = ours.model.config.decoding
+    assert [c.text for c in ours.caption(photos)] == [
+        c.text for c in theirs.caption(photos, options)
+    ]
+
+
+def test_missing_card_text_and_wrong_settings_are_refused(trained, capsys):
+    run = str(trained / "run/best")
+    assert main(["export", run, "--out", str(trained / "x"), "--about", "absent.md"]) == 2
+    assert "no such file" in capsys.readouterr().err
+    assert main(["export", run, "--out", str(trained / "x"), "--set", "beam_size=0"]) == 2
+    assert "beam_size" in capsys.readouterr().err
+    assert not (trained / "x").exists()

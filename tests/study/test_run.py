@@ -1,0 +1,55 @@
+"""Runs of a study: when one is done, and what is said of a process that was killed."""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+from prefixcap.recipe import Recipe, load_recipe
+from prefixcap.study.run import Job, RunningJob, ScoredSplit, is_done
+from tests.tiny_run import caption_recipe
+
+SPLIT = ScoredSplit("dev", 0, None, ("cider",), "ptb")
+
+
+def tiny(folder: Path) -> Recipe:
+    (folder / "c.toml").write_text(caption_recipe(folder / "data"))
+    return load_recipe(folder / "c.toml")
+
+
+def test_a_run_is_done_with_this_recipe_s_model_and_these_scores(tmp_path):
+    recipe = tiny(tmp_path)
+    job = Job("run", recipe, tmp_path, (SPLIT,))
+    assert not is_done(job)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    (tmp_path / "recipe.json").write_text(recipe.model_dump_json())
+    assert not is_done(job)
+    sheet = {"format_version": 1, "scores": {}, "per_image": [], "study": SPLIT.facts}
+    (tmp_path / "scores-dev.json").write_text(json.dumps(sheet))
+    assert is_done(job)
+    sheet["study"] = {**SPLIT.facts, "metrics": ["bleu"]}
+    (tmp_path / "scores-dev.json").write_text(json.dumps(sheet))
+    assert not is_done(job)
+
+
+def test_a_changed_recipe_is_not_done(tmp_path):
+    recipe = tiny(tmp_path)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    (tmp_path / "recipe.json").write_text(recipe.model_dump_json())
+    assert is_done(Job("run", recipe, tmp_path))
+    train = recipe.train.model_copy(update={"lr": 0.5})
+    assert not is_done(Job("run", recipe.model_copy(update={"train": train}), tmp_path))
+
+
+def test_a_killed_process_is_a_failed_run(tmp_path):
+    os.mkfifo(tmp_path / "output.txt")  # opening it waits for a reader, so the process is there
+    running = RunningJob(Job("run", tiny(tmp_path), tmp_path, (SPLIT,)))
+    os.kill(running.process.pid, signal.SIGKILL)
+    while not running.ended:
+        time.sleep(0.01)
+    outcome = running.outcome()
+    assert outcome.status == "failed"
+    assert "SIGKILL (out of memory?)" in outcome.reason
