@@ -34,7 +34,14 @@ from prefixcap.model import ClipCap
 from prefixcap.recipe import Recipe, TrainConfig, expand
 from prefixcap.run_folder import RunFolder
 from prefixcap.self_critical import SelfCriticalBatches, self_critical_task
-from prefixcap.stages import Watch, count_trained, load_photos, prepare, start_from
+from prefixcap.stages import (
+    Watch,
+    count_trained,
+    load_photos,
+    prepare,
+    start_from,
+    taken_over,
+)
 from prefixcap.tokenizer import CaptionTokenizer, train_bpe
 from prefixcap.train import Validation, fit
 from prefixcap.word_vocabulary import count_words
@@ -232,7 +239,7 @@ def _encoder(recipe: Recipe, earlier: CaptionModel | None) -> ImageEncoder:
         name = str(expand(recipe.encoder.name))
         return load_encoder(recipe.encoder.model_copy(update={"name": name}))
     if earlier is not None and recipe.start_from and not recipe.encoder_from:
-        return earlier.encoder
+        return taken_over(recipe, earlier.encoder)
     if recipe.stage == "caption" and not recipe.encoder_from and recipe.train.lr_encoder is None:
         raise InputError(
             f"recipe {recipe.name}: its encoder would stay random; name a distillation in "

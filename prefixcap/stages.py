@@ -1,6 +1,6 @@
 """What each stage of a recipe trains: builds task and batches, calls `train.fit`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -210,11 +210,29 @@ def start_from(encoder: nn.Module, folder: str) -> None:
         for name, tensor in load_file(path).items()
         if name.startswith("encoder.")
     }
+    _fill(encoder, tensors, str(path))
+
+
+def taken_over(recipe: Recipe, earlier: ImageEncoder) -> ImageEncoder:
+    """The recipe's encoder with the weights of the model in its `start_from`.
+
+    What photos go through and what is taken from the network are the recipe's own settings.
+
+    Raises:
+        InputError: it has other sizes.
+    """
+    encoder = build_encoder(recipe.encoder)
+    _fill(encoder, earlier.state_dict(), recipe.start_from)
+    return encoder
+
+
+def _fill(encoder: nn.Module, tensors: Mapping[str, Tensor], origin: str) -> None:
+    """Load `tensors` into the encoder; `origin` is named where they do not fit."""
     try:
         encoder.load_state_dict(tensors)
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
-        raise InputError(f"{path}: does not fit this recipe's encoder ({reason})") from error
+        raise InputError(f"{origin}: does not fit this recipe's encoder ({reason})") from error
 
 
 def grid_statistics(store: EmbeddingStore) -> tuple[Tensor, Tensor]:
@@ -238,7 +256,8 @@ def encoder_of_store(recipe: Recipe, dtype: torch.dtype = torch.float32) -> Imag
     if not config.stored:
         return load_encoder(config, dtype=dtype)
     if recipe.start_from and not recipe.encoder_from:
-        return ClipCap.from_pretrained(expand(recipe.start_from)).encoder
+        earlier = ClipCap.from_pretrained(expand(recipe.start_from)).encoder
+        return taken_over(recipe, earlier).eval()
     if not recipe.encoder_from:
         raise InputError(
             f"recipe {recipe.name}: its store would hold vectors of random weights; name a "

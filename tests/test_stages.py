@@ -105,8 +105,9 @@ def test_language_stage_needs_no_photo_and_its_weights_are_taken_over(world):
 
 
 def test_a_captioner_goes_on_at_another_resolution(world):
-    text = caption_recipe(world / "data", f'encoder_from = "{world}/runs/tiny-distill"')
-    small = recipe_from(world, "p.toml", text, "name=small", "train.epochs=1")
+    text = caption_recipe(world / "data")
+    encoder = f"encoder_from={world}/runs/tiny-distill"
+    small = recipe_from(world, "p.toml", text, "name=small", "train.epochs=1", encoder)
     run_caption(small, RunFolder(world / "runs/small", small), Watch())
     change = ["name=large", "encoder.preprocess.crop_px=64", "train.epochs=0.01"]
     large = recipe_from(world, "q.toml", text, f"start_from={world}/runs/small/model", *change)
@@ -118,7 +119,10 @@ def test_a_captioner_goes_on_at_another_resolution(world):
     assert len(now) == 4 * len(former)
     assert former.abs().max() > 0  # it learned something
     torch.testing.assert_close(now.mean(0), former.mean(0))
-    assert torch.equal(after["mapper.linear.weight"], before["mapper.linear.weight"])
+    for name in ("mapper.linear.weight", "encoder.network.stem.0.weight"):
+        assert torch.equal(after[name], before[name])
+    config = json.loads((world / "runs/large/model/config.json").read_text())
+    assert config["encoder"]["preprocess"]["crop_px"] == 64
 
 
 def test_other_sizes_are_refused(world):
