@@ -14,8 +14,9 @@ from prefixcap.config import DecodeOptions
 from prefixcap.lstm import LstmCaptioner
 from prefixcap.recipe import SourceConfig
 from prefixcap.tuning import Grid, tune
+from tests.small_recipes import train_small
 from tests.test_lstm import captioner_model
-from tests.test_lstm_recipes import SHOW_TELL, small, train, world
+from tests.test_lstm_recipes import SHOW_TELL, small, world
 from tests.tiny_run import write_photos
 
 __all__ = ["world"]  # the fixture
@@ -76,10 +77,10 @@ def test_self_critical_training_raises_the_reward_of_a_trained_lstm(world, tmp_p
     pixels = ["store=", "views.stored_px=32", "train.shuffle_captions=false"]
     settings = [*sizes, *rate, *pixels, "lstm.embedding_size=32"]
     first = [*settings, "train.epochs=10", "train.validate_epochs=10"]
-    start, _ = train(small(SHOW_TELL, world, *first), tmp_path)
+    start, _ = train_small(small(SHOW_TELL, world, *first), tmp_path)
     more = ["self_critical.samples=4", "train.lr=5e-3", "train.epochs=20", "name=rewarded"]
     recipe = small(SHOW_TELL, world, *settings, *more, f"start_from={start}/model")
-    run, log = train(recipe, tmp_path)
+    run, log = train_small(recipe, tmp_path)
     rewards = [line["reward"] for line in log if "reward" in line]
     assert sum(rewards[-5:]) / 5 > 1.2 * sum(rewards[:5]) / 5 > 0
     before, after = (
