@@ -74,9 +74,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS))
     parser.add_argument("--quick", action="store_true", help="tiny sizes: does it run at all")
+    parser.add_argument("--fresh-memory", action="store_true", help="as the C library has it")
     parser.add_argument("--memory", nargs=2, help=argparse.SUPPRESS)  # a child: setting, variant
     arguments = parser.parse_args()
-    keep_freed_memory()  # as `prefixcap train` does; the original gains from it too
+    if not arguments.fresh_memory:
+        keep_freed_memory()  # as `prefixcap train` does; the original gains from it too
     if arguments.memory:
         print(peak_of_steps(*arguments.memory, arguments))
         return
@@ -226,6 +228,7 @@ def measured_peak(setting: str, name: str, arguments: argparse.Namespace) -> str
         return "-"
     command = [sys.executable, __file__, "--device", arguments.device, "--memory", setting, name]
     command += ["--quick"] if arguments.quick else []
+    command += ["--fresh-memory"] if arguments.fresh_memory else []
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
