@@ -175,7 +175,9 @@ class Recipe(Settings):
 
     @model_validator(mode="after")
     def _has_one_way_to_write(self) -> Self:
-        if self.lstm and {"mapper", "language_model"} & self.model_fields_set:
+        others = {name: getattr(self, name) for name in ("mapper", "language_model")}
+        defaults = {name: type(self).model_fields[name].get_default() for name in others}
+        if self.lstm and others != defaults:  # a run's recipe.json has every setting
             raise ValueError("[lstm] takes the place of [mapper] and [language_model]; drop those")
         if self.lstm and not self.lstm.attention and self.encoder.output == "patches":
             raise ValueError("an lstm without attention reads one vector; set lstm.attention")

@@ -107,6 +107,9 @@ def test_an_lstm_learns_colours_from_pixels_and_goes_on_from_an_earlier_one(worl
         LstmCaptioner.from_pretrained(folder / "best").network.standard for folder in (run, again)
     )
     assert torch.equal(first.spread, taken_over.spread) and first.spread.std() > 0
+    same = small(SHOW_TELL, world, *settings, *more, f"start_from={run}/best")
+    third = train_small(same, tmp_path)[1]  # the same command goes on where nothing is left to do
+    assert [line for line in third if "loss" in line] == [line for line in second if "loss" in line]
 
 
 def test_what_an_lstm_recipe_may_not_ask_for(world, tmp_path):
