@@ -30,7 +30,12 @@ from prefixcap.report.results import (
 )
 from prefixcap.report.runs import Run, read_runs
 from prefixcap.report.study import Study, is_study, read_study
-from prefixcap.report.study_figures import epochs_chart, study_charts, study_courses
+from prefixcap.report.study_figures import (
+    epochs_charts,
+    parts_by_recipe,
+    study_charts,
+    study_courses,
+)
 from prefixcap.report.tables import Table, metric_title
 
 T = TypeVar("T")
@@ -259,12 +264,15 @@ def _named_apart(studies: Sequence[Study]) -> list[Study]:
 
 def _study_part(study: Study) -> StudyPart:
     """Tables and figures of a study; those by epoch too where its variants can be told apart."""
-    courses, charts = study_courses(study), study_charts(study)
-    epochs = epochs_chart(study) if len(courses) <= len(SERIES) else None
-    if epochs and all(chart.name != epochs.name for chart in charts):
-        charts = [*charts, epochs]
-    progress = progress_table(f"study-{study.name}-epochs", courses)
-    return StudyPart(study, [study_table(study), *([progress] if progress else [])], charts)
+    charts = {chart.name: chart for chart in study_charts(study)}
+    if len(study_courses(study)) <= len(SERIES):
+        charts |= {chart.name: chart for chart in epochs_charts(study)}
+    progress = [
+        progress_table(f"study-{part.name}-epochs", study_courses(part))
+        for part in parts_by_recipe(study) or [study]
+    ]
+    tables = [study_table(study), *(table for table in progress if table)]
+    return StudyPart(study, tables, list(charts.values()))
 
 
 def _of_runs(

@@ -1,5 +1,7 @@
 """Figures of studies as their files ask for them: bars, lines, epochs."""
 
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prefixcap.report.charts import DASHES, INK, SERIES, Chart, draw, look, shortened
@@ -21,8 +23,8 @@ def study_charts(study: Study) -> list[Chart]:
     """The figure that the study asks for; bars in place of epochs where there is only one."""
     asked = study.content["figure"] or {}
     kind, metric = asked.get("kind"), asked.get("metric") or "CIDEr"
-    if kind == "epochs" and (chart := epochs_chart(study)):
-        return [chart]
+    if kind == "epochs" and (charts := epochs_charts(study)):
+        return charts
     if not study.comparable:
         return []
     if kind == "lines":
@@ -115,6 +117,25 @@ def _bar_look(kinds: list[str], kind: str) -> dict[str, Any]:
     return {"facecolor": colour, "hatch": hatch, "edgecolor": "white", "linewidth": 0}
 
 
+def epochs_charts(study: Study) -> list[Chart]:
+    """All variants by epoch; where recipes differ, then those of each recipe with their losses."""
+    charts = [epochs_chart(part) for part in (study, *parts_by_recipe(study))]
+    return [chart for chart in charts if chart]
+
+
+def parts_by_recipe(study: Study) -> list[Study]:
+    """The study's variants of each recipe, whose losses compare; [] where there is one recipe."""
+    recipes = list(dict.fromkeys(str(row.get("recipe")) for row in study.rows))
+    if len(recipes) < 2:
+        return []
+    parts = []
+    for recipe in recipes:
+        rows = [row for row in study.rows if str(row.get("recipe")) == recipe]
+        change = {"name": f"{study.name}-{Path(recipe).stem}", "rows": rows}
+        parts.append(replace(study, content=study.content | change))
+    return parts
+
+
 def epochs_chart(study: Study) -> Chart | None:
     """Losses and CIDEr-D on dev by epoch, a line for each variant; None of a single epoch."""
     courses = study_courses(study)
@@ -127,7 +148,7 @@ def epochs_chart(study: Study) -> Chart | None:
     if not _same_losses(study):
         caption = (
             f"CIDEr-D on dev by epoch. Mean over {_seeds(study)}; bands are their standard "
-            "deviation. Losses of different recipes do not compare and are not drawn."
+            "deviation. Losses of different recipes do not compare and are not drawn together."
         )
     return progress_chart(f"study-{study.name}-epochs", courses, caption)
 

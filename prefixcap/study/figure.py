@@ -1,4 +1,4 @@
-"""The figure of a study as files: drawn as the report draws it."""
+"""The figures of a study as files: drawn as the report draws them."""
 
 from pathlib import Path
 
@@ -8,13 +8,14 @@ from prefixcap.report.study_figures import study_charts
 
 
 def write_figures(folder: Path) -> list[Path]:
-    """Files of the figure, `figure.svg`, `.pdf` and `.png`; none where nothing is drawn.
+    """Files of the figures: `figure.svg`, `.pdf` and `.png`, then `figure-2.svg` and so on.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    path, written = folder / "figure", []
-    for chart in study_charts(read_study(folder)):
+    written = []
+    for number, chart in enumerate(study_charts(read_study(folder)), 1):
+        path = folder / ("figure" if number == 1 else f"figure-{number}")
         write_text(path.with_suffix(".svg"), chart.svg)
         write_bytes(path.with_suffix(".pdf"), chart.pdf)
         write_bytes(path.with_suffix(".png"), chart.png)

@@ -74,6 +74,14 @@ def test_losses_of_other_recipes_are_not_drawn_together(tmp_path):
     content["rows"][0]["recipe"] = "other.toml"
     study = read_study(write_study(tmp_path / "t", rows=content["rows"]))
     assert len(epochs_chart(study).figure.axes) == 1
+    asked = {"kind": "epochs", "metric": "CIDEr", "x": None}
+    charts = study_charts(
+        read_study(write_study(tmp_path / "u", rows=content["rows"], figure=asked))
+    )
+    assert [len(chart.figure.axes) for chart in charts] == [1, 2, 2]  # then each with its losses
+    lines = [len(chart.figure.axes[-1].lines) for chart in charts]
+    assert lines[0] == lines[1] + lines[2] and lines[1] == 1
+    assert len({chart.name for chart in charts}) == 3
 
 
 def test_captions_count_the_seeds_that_are_finished(tmp_path):
