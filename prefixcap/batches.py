@@ -213,8 +213,17 @@ class DistillBatches:
         config: TrainConfig,
         words: int,
         processes: Processes = ALONE,
+        *,
+        paste: float = 0.0,
+        side: int = 1,
     ) -> None:
+        """Batches of the records whose photos can be read and are stored.
+
+        `paste` is the share of looks that hold a part of another one, of whole cells of the
+        student's grid, which has `side` of them across.
+        """
         self.source, self.store, self.processes = source, store, processes
+        self.paste, self.side = paste, side
         self.images_per_step, self.seed = config.images_per_step, config.seed
         self.looks = source.views
         if source.views.stored:
@@ -244,6 +253,7 @@ class DistillBatches:
         ]
         views = [draw_view(self.looks, generator) for _ in chosen]  # of what the teacher saw
         seen = [inside(*pair) for pair in zip(outer, views, strict=True)]
+        pasted = self._pasted(len(chosen), generator) if self.paste else None
         mine = self.processes.share(len(chosen))
         chosen, numbers, views, seen = chosen[mine], numbers[mine], views[mine], seen[mine]
         grid = torch.from_numpy(self.store.rows(self.store_rows[chosen, numbers]))  # (B, N, D)
@@ -255,7 +265,19 @@ class DistillBatches:
             mirrored=torch.tensor([view.mirrored for view in views]),
             words=torch.from_numpy(self.words[chosen].astype(np.float32)),
             captioned=torch.from_numpy(self.captioned[chosen]),
+            pasted=None if pasted is None else pasted[mine],
         )
+
+    def _pasted(self, count: int, generator: np.random.Generator) -> Tensor:
+        """Cells (B, N) bool in which a view shows another: a rectangle of at most half the area."""
+        masks = np.zeros((count, self.side, self.side), bool)
+        for mask in masks:
+            height, width = generator.integers(1, self.side, 2, endpoint=True)
+            top = generator.integers(self.side - height, endpoint=True)
+            left = generator.integers(self.side - width, endpoint=True)
+            if generator.random() < self.paste and 2 * height * width <= self.side**2:
+                mask[top : top + height, left : left + width] = True
+        return torch.from_numpy(masks.reshape(count, -1))
 
 
 class CaptionBatches:

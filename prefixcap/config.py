@@ -46,6 +46,11 @@ class ResNetConfig(Settings):
     widths: tuple[int, ...] = (48, 96, 192, 384)
     depths: tuple[int, ...] = (2, 2, 2, 2)
 
+    @property
+    def cell_px(self) -> int:
+        """Pixels to a cell of the last grid, across and down: the stem halves twice."""
+        return 4 * 2 ** (len(self.widths) - 1)
+
     @model_validator(mode="after")
     def _same_number_of_stages(self) -> Self:
         if len(self.widths) != len(self.depths):

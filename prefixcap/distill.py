@@ -19,7 +19,8 @@ class DistillBatch:
     `pixels` (B, 3, S, S) float32; `grid` (B, G, G, D) the teacher's patches of the whole photo;
     `boxes` (B, 4) float32, left, top, right, bottom of each view as shares of the photo;
     `mirrored` (B,) bool; `words` (B, W) float32, 1 for a word that one of the captions has;
-    `captioned` (B,) bool, False where a photo has no captions.
+    `captioned` (B,) bool, False where a photo has no captions; `pasted` (B, N) bool, the cells of
+    the student's grid that show the view before in the batch (None: no cell), see `paste`.
     """
 
     pixels: Tensor
@@ -28,6 +29,7 @@ class DistillBatch:
     mirrored: Tensor
     words: Tensor
     captioned: Tensor
+    pasted: Tensor | None = None
 
 
 class Distiller(nn.Module):
@@ -54,9 +56,12 @@ class Distiller(nn.Module):
 
     def loss(self, batch: DistillBatch) -> tuple[Tensor, int, dict[str, float]]:
         """Summed loss over the batch, the number of photos, and each part's mean for the log."""
-        _, patches = self.encoder.network(batch.pixels)  # (B, N, D)
+        pixels = batch.pixels if batch.pasted is None else paste(batch.pixels, batch.pasted)
+        _, patches = self.encoder.network(pixels)  # (B, N, D)
         side = int(patches.shape[1] ** 0.5)
         target = cut_grid(batch.grid.float(), batch.boxes, batch.mirrored, side)  # (B, N, G)
+        if batch.pasted is not None:
+            target = torch.where(batch.pasted[..., None], target.roll(1, 0), target)
         told = self.to_grid(patches)  # (B, N, G), standardised
         patches, told = patches.float(), told.float()
         standard = (target - self.grid_mean) / self.grid_std
@@ -83,10 +88,30 @@ class Distiller(nn.Module):
         return heat**2 * F.kl_div(student, teacher, log_target=True, reduction="batchmean")
 
     def _word_loss(self, logits: Tensor, batch: DistillBatch) -> Tensor:
-        """Binary cross-entropy of the captions' words, summed over words, captioned photos only."""
-        each = F.binary_cross_entropy_with_logits(logits.float(), batch.words, reduction="none")
-        captioned = batch.captioned.float()
+        """Binary cross-entropy of the captions' words, summed over words, captioned photos only.
+
+        Of two photos in one picture, the words count by the area that each has.
+        """
+        words, captioned = batch.words, batch.captioned
+        if batch.pasted is not None:
+            area = batch.pasted.float().mean(1, keepdim=True)  # (B, 1)
+            words = torch.lerp(words, words.roll(1, 0), area)
+            captioned = captioned & (captioned.roll(1, 0) | (area[:, 0] == 0))
+        each = F.binary_cross_entropy_with_logits(logits.float(), words, reduction="none")
+        captioned = captioned.float()
         return (each.sum(1) * captioned).sum() / captioned.sum().clamp(min=1)
+
+
+def paste(pixels: Tensor, pasted: Tensor) -> Tensor:
+    """Pixels (B, 3, S, S) with the cells `pasted` (B, N) bool taken from the picture before.
+
+    CutMix (Yun et al. 2019) along the cells of the student's grid, so that the teacher's cells of
+    both pictures are the target. The first picture's cells come from the last one.
+    """
+    side = int(pasted.shape[1] ** 0.5)
+    cell = pixels.shape[-1] // side
+    mask = pasted.view(-1, 1, side, side).repeat_interleave(cell, 2).repeat_interleave(cell, 3)
+    return torch.where(mask, pixels.roll(1, 0), pixels)
 
 
 def cut_grid(grid: Tensor, boxes: Tensor, mirrored: Tensor, side: int) -> Tensor:

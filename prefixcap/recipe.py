@@ -67,6 +67,7 @@ class DistillConfig(Settings):
     temperature: float = Field(2.0, gt=0)
     words_weight: float = Field(0.0, ge=0)
     words: int = Field(1000, ge=1)
+    paste: float = Field(0.0, ge=0, le=1)  # share of looks into which part of another is pasted
 
 
 class SelfCriticalConfig(Settings):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from prefixcap.atomic import replacing
 from prefixcap.batches import DistillBatches, PixelSource, read_dev_sources, read_sources
-from prefixcap.config import EncoderConfig
+from prefixcap.config import EncoderConfig, PreprocessConfig
 from prefixcap.datasets.records import CaptionRecord
 from prefixcap.distill import Distiller
 from prefixcap.embeddings import EmbeddingStore, StoreItem
@@ -149,14 +149,34 @@ def distill_recipe(recipe: Recipe, run: RunFolder, watch: Watch) -> None:
     task = Distiller(student, classifier, mean, std, recipe.distill)
     photos = load_photos(records, recipe, run, watch)
     source = PixelSource(photos, recipe.views, student.config.preprocess)
-    words = recipe.distill.words
-    batches = DistillBatches(records, source, store, recipe.train, words, run.processes)
+    batches = DistillBatches(
+        records,
+        source,
+        store,
+        recipe.train,
+        recipe.distill.words,
+        run.processes,
+        paste=recipe.distill.paste,
+        side=_pasted_side(recipe) if recipe.distill.paste else 1,
+    )
     run.hold_data(data=[(record.image_id, record.captions) for record in records])
     task.to(memory_format=torch.channels_last)
     count_trained(task, run, watch)
     fit(task, batches, recipe.train, run, on_progress=watch.step)
     if run.processes.is_main:
         save_encoder(run.path, task.encoder)
+
+
+def _pasted_side(recipe: Recipe) -> int:
+    """Cells across the grid of the recipe's student, between which parts of pictures are pasted."""
+    sizes, preprocess = recipe.encoder.resnet, recipe.encoder.preprocess or PreprocessConfig()
+    if sizes is None or preprocess.crop_px % sizes.cell_px:
+        asked = f"a student of kind {recipe.encoder.kind!r} at {preprocess.crop_px} px"
+        raise InputError(
+            f"distill.paste: {asked}; expected kind 'resnet' and a crop_px that its cells divide"
+            + (f", a multiple of {sizes.cell_px}" if sizes else "")
+        )
+    return preprocess.crop_px // sizes.cell_px
 
 
 def prepare(recipe: Recipe) -> None:

@@ -1,5 +1,7 @@
 """The teacher's grid under a view, and what the losses measure."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from prefixcap.config import EncoderConfig, PreprocessConfig, ResNetConfig
-from prefixcap.distill import DistillBatch, Distiller, cut_grid
+from prefixcap.distill import DistillBatch, Distiller, cut_grid, paste
 from prefixcap.encoder import build_encoder
 from prefixcap.recipe import DistillConfig
 
@@ -114,3 +116,42 @@ def test_the_classifier_of_the_teacher_does_not_learn(config):
     loss.backward()
     assert task.classifier.weight.grad is None
     assert task.to_grid.weight.grad is not None
+
+
+def test_pasting_moves_whole_cells_of_the_picture_before():
+    pixels = torch.arange(3.0).view(3, 1, 1, 1).expand(3, 3, 8, 8)
+    pasted = torch.zeros(3, 4, dtype=torch.bool)
+    pasted[1, 1] = pasted[2, 2] = True
+    found = paste(pixels, pasted)
+    assert found[0].eq(0).all()
+    assert found[1, :, :4, 4:].eq(0).all() and found[1].eq(0).sum() == 3 * 16
+    assert found[2, :, 4:, :4].eq(1).all() and found[2].eq(1).sum() == 3 * 16
+
+
+def test_a_pasted_part_is_compared_with_the_teacher_of_its_own_picture(config):
+    task = make(config).eval()
+    whole = make_batch()
+    pasted = torch.zeros(4, 16, dtype=torch.bool)
+    pasted[:, :8] = True
+    batch = replace(whole, pasted=pasted)
+    target = cut_grid(batch.grid.float(), batch.boxes, batch.mirrored, 4)
+    mixed = torch.cat([target.roll(1, 0)[:, :8], target[:, 8:]], dim=1)
+    task.to_grid = Told(mixed)
+    parts = task.loss(batch)[2]
+    assert np.allclose([parts["grid"], parts["cosine"], parts["classes"]], 0, atol=1e-5)
+
+
+def test_words_of_two_pictures_count_by_their_area(config):
+    task = make(config).eval()
+    batch = replace(
+        make_batch(),
+        words=torch.eye(4)[:, :3],
+        captioned=torch.tensor([True, True, True, False]),
+        pasted=(torch.arange(16) < 4).expand(4, 16),
+    )
+    logits = torch.tensor([[2.0, 0.0, 0.0]]).expand(4, 3)
+    task.to_words = Told(logits)
+    # The first picture holds a part of the last, which has no captions; the second of the first.
+    wanted = torch.tensor([[0.25, 0.75, 0.0], [0.0, 0.25, 0.75]])
+    expected = F.binary_cross_entropy_with_logits(logits[:2], wanted, reduction="sum") / 2
+    assert task.loss(batch)[2]["words"] == pytest.approx(float(expected), rel=1e-5)

@@ -59,6 +59,18 @@ def test_the_student_looks_into_what_the_teacher_saw(recipe):
     assert max(views) >= len(records)  # crops are among them, not whole photos alone
 
 
+def test_parts_are_pasted_along_the_students_cells(recipe):
+    records, store = read_sources(recipe.data), EmbeddingStore(expand(recipe.store))
+    photos = PhotoArray([record.path for record in records], 32)
+    source = PixelSource(photos, recipe.views, recipe.encoder.preprocess)
+    batches = DistillBatches(records, source, store, recipe.train, 5, paste=1.0, side=4)
+    masks = torch.cat([batches.batch(step).pasted for step in range(20)]).float()  # (M, 16)
+    assert masks.mean(1).max() == 0.5 and masks.mean() > 0.1
+    assert torch.equal(batches.batch(2).pasted, batches.batch(2).pasted)
+    plain = DistillBatches(records, source, store, recipe.train, 5)
+    assert plain.batch(2).pasted is None
+
+
 def test_a_captioner_draws_a_stored_view_at_every_step(recipe):
     records, store = read_sources(recipe.data), EmbeddingStore(expand(recipe.store))
     source = StoreSource(store, records, recipe.views)
