@@ -272,8 +272,8 @@ class ModelConfig(Settings):
         return self
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """Tables of a TOML file.
+def read_toml(path: Path, what: str = "a recipe, see recipes/") -> dict[str, Any]:
+    """Tables of a TOML file; `what` it should be is said where it is missing.
 
     Raises:
         InputError: the file is missing, unreadable or not TOML.
@@ -282,7 +282,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(
-            f"{path}: cannot be read ({error.strerror}). Give the path of a recipe, see recipes/"
+            f"{path}: cannot be read ({error.strerror}). Give the path of {what}"
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: is not a TOML file ({error}). Mend that line.") from error

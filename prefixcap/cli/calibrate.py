@@ -1,16 +1,14 @@
 """`prefixcap calibrate`: how often captions of a score are right, stored with the model."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 from prefixcap.cli.progress import name_skipped
-from prefixcap.cli.scoring import Device, Precision, Trained, load_captioner
+from prefixcap.cli.scoring import Device, Precision, Trained, folder_to_store_in, load_captioner
 from prefixcap.cli.source import Data, First, Images, Split, Words, wanted
 from prefixcap.cli.tables import show_table
 from prefixcap.cli.watch import Watcher
-from prefixcap.errors import InputError
 
 if TYPE_CHECKING:
     from prefixcap.calibration import Calibrated
@@ -35,15 +33,9 @@ def calibrate(
     """
     from prefixcap.calibration import calibrate as find
     from prefixcap.calibration import store_calibration
-    from prefixcap.evaluate import weights_of
     from prefixcap.split_source import chosen_split, run_of
 
-    folder = Path(weights_of(model))
-    if not (folder / "config.json").is_file():
-        raise InputError(
-            f"{model}: is no folder here, so nothing can be stored in it; make one with prefixcap "
-            "export"
-        )
+    folder = folder_to_store_in(model)
     chosen = chosen_split(wanted(words, data, split, images, first), run_of(model))
     captioner = load_captioner(str(folder), precision, device)
     with Watcher() as watcher:

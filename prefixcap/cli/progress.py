@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import typer
 
-from prefixcap.cli.watch import LINE_INTERVAL_S, progress_bar
+from prefixcap.cli.watch import BarOrLines
 
 if TYPE_CHECKING:
     from prefixcap.captioner import Caption
@@ -52,7 +52,7 @@ class FirstInterrupt:
         os.write(2, b"stopping after this batch; Ctrl-C again stops at once\n")
 
 
-class Display:
+class Display(BarOrLines):
     """Shows a run: captions on stdout where nothing else keeps them, progress on stderr.
 
     Args:
@@ -63,21 +63,12 @@ class Display:
 
     def __init__(self, *, prints: bool, scores: bool, quiet: bool) -> None:
         self._prints, self._scores, self._quiet = prints, scores, quiet
-        self._started = self._shown = time.monotonic()
-        self._dealt_with = 0  # photos of this run, so that kept ones do not count as speed
         # Captions that appear on the terminal are the progress; a bar would run through them.
-        shows_bar = sys.stderr.isatty() and not (prints and sys.stdout.isatty()) and not quiet
-        self._bar = progress_bar() if shows_bar else None
+        printed = prints and sys.stdout.isatty()
+        super().__init__(shows_bar=sys.stderr.isatty() and not printed and not quiet)
+        self._started = self._shown
+        self._dealt_with = 0  # photos of this run, so that kept ones do not count as speed
         self._task: Any = None
-
-    def __enter__(self) -> Self:
-        if self._bar is not None:
-            self._bar.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
 
     def show(self, batch: "BatchDone") -> None:
         """Print what a batch gave, and how far the run is."""
@@ -125,10 +116,8 @@ class Display:
 
     def _print_progress(self, batch: "BatchDone") -> None:
         """A plain line now and then."""
-        now = time.monotonic()
-        if now - self._shown < LINE_INTERVAL_S:
+        if not self._is_time():
             return
-        self._shown = now
         left_s = (batch.total - batch.done) / max(self.rate(), 1e-9)
         typer.echo(
             f"{batch.done} of {batch.total} photos, {self.rate():.1f}/s, {left_s:.0f} s left",

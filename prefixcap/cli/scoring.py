@@ -68,6 +68,25 @@ SpiceMemory = Annotated[
 ]
 
 
+def folder_to_store_in(model: str, otherwise: str = "") -> Path:
+    """Folder of a model, or of a run's best weights, in which settings can be stored.
+
+    `otherwise` says what the command could do without one.
+
+    Raises:
+        InputError: it is no folder here.
+    """
+    from prefixcap.evaluate import weights_of
+
+    folder = Path(weights_of(model))
+    if not (folder / "config.json").is_file():
+        raise InputError(
+            f"{model}: is no folder here, so nothing can be stored in it; make one with prefixcap "
+            f"export{otherwise}"
+        )
+    return folder
+
+
 @dataclass(frozen=True)
 class ClipWishes:
     """By which CLIP captions are scored.

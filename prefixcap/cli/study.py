@@ -33,8 +33,8 @@ def study(
 ) -> None:
     """Run every variant of a study and score it; stopped, the same command goes on.
 
-    Writes study.json, table.md, table.csv and figure.svg, .pdf and .png to RUNS/NAME. The exit code
-    is 1 where a run failed or was left out.
+    Writes study.json, table.md, table.csv and figure.svg, .pdf and .png (figure-2 and so on where
+    there are several) to RUNS/NAME. The exit code is 1 where a run failed or was left out.
     """
     from prefixcap.study.plan import load_study
     from prefixcap.study.results import study_results

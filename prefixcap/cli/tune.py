@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from prefixcap.cli.progress import name_skipped
-from prefixcap.cli.scoring import Device, Precision, Trained, load_captioner
+from prefixcap.cli.scoring import Device, Precision, Trained, folder_to_store_in, load_captioner
 from prefixcap.cli.source import Data, First, Images, Split, Words, wanted
 from prefixcap.cli.tables import show_table
 from prefixcap.cli.watch import Watcher
@@ -55,11 +55,8 @@ def tune(
         _numbers(min_tokens, int, "--min-tokens"),
     )
     folder = Path(weights_of(model))
-    if not no_store and not (folder / "config.json").is_file():
-        raise InputError(
-            f"{model}: is no folder here, so nothing can be stored in it; make one with prefixcap "
-            "export, or add --no-store"
-        )
+    if not no_store:
+        folder = folder_to_store_in(model, ", or add --no-store")
     asked = wanted(words, data, split, images, first)
     chosen = chosen_split(asked, run_of(model))
     if asked.path is None:

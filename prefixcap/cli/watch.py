@@ -9,14 +9,12 @@ import typer
 LINE_INTERVAL_S = 10  # between plain lines
 
 
-class Watcher:
-    """Shows counts of one or several kinds, such as photos read and then steps trained."""
+class BarOrLines:
+    """Inside, a bar is on the terminal where `shows_bar`; else its user prints lines."""
 
-    def __init__(self) -> None:
-        self._bar: Any = progress_bar() if sys.stderr.isatty() else None
-        self._tasks: dict[str, Any] = {}
-        self._began: dict[str, tuple[float, int]] = {}  # first sight: when, and at which count
-        self._shown = time.monotonic()
+    def __init__(self, *, shows_bar: bool) -> None:
+        self._bar: Any = progress_bar() if shows_bar else None
+        self._shown = time.monotonic()  # the last line
 
     def __enter__(self) -> Self:
         if self._bar is not None:
@@ -26,6 +24,23 @@ class Watcher:
     def __exit__(self, *exception: object) -> None:
         if self._bar is not None:
             self._bar.stop()
+
+    def _is_time(self) -> bool:
+        """Whether the last line is so long ago that another one may follow; it then counts."""
+        now = time.monotonic()
+        if now - self._shown < LINE_INTERVAL_S:
+            return False
+        self._shown = now
+        return True
+
+
+class Watcher(BarOrLines):
+    """Shows counts of one or several kinds, such as photos read and then steps trained."""
+
+    def __init__(self) -> None:
+        super().__init__(shows_bar=sys.stderr.isatty())
+        self._tasks: dict[str, Any] = {}
+        self._began: dict[str, tuple[float, int]] = {}  # first sight: when, and at which count
 
     def show(self, what: str, done: int, total: int, note: str = "", *, rate: bool = False) -> None:
         """`done` of `total` things called `what`, how many a second if asked, and a note."""
@@ -42,12 +57,10 @@ class Watcher:
 
     def _show_line(self, what: str, done: int, total: int, note: str) -> None:
         """A plain line where the last one is long ago, or this is the end."""
-        now = time.monotonic()
         began, first = self._began[what]
-        if done < total and now - self._shown < LINE_INTERVAL_S:
+        if not self._is_time() and done < total:
             return
-        self._shown = now
-        left = ""
+        now, left = time.monotonic(), ""
         if first < done < total:
             left = f", {_duration((now - began) * (total - done) / (done - first))} left"
         typer.echo(f"{what}: {done} of {total}{left}  {note}".rstrip(), err=True)

@@ -145,7 +145,7 @@ def load_study(path: Path, overrides: list[str] | None = None) -> Study:
         InputError: the file cannot be read, a key is unknown or of a wrong type, or two variants
             have the same name.
     """
-    study = parse(Study, read_toml(path), str(path))
+    study = parse(Study, read_toml(path, "a study, see recipes/studies/"), str(path))
     study = study.model_copy(update={"set": (*study.set, *(overrides or []))})
     slugs: dict[str, str] = {}
     for variant in variants(study):
