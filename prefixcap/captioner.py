@@ -13,11 +13,13 @@ from PIL import Image
 from torch import Tensor
 
 from prefixcap.config import DecodeOptions, ModelConfig, PreprocessConfig
+from prefixcap.consensus import Consensus
 from prefixcap.decoding import Hypothesis, decode
 from prefixcap.encoder import ImageEncoder, load_encoder
 from prefixcap.errors import InputError
 from prefixcap.images import Source, open_rgb
 from prefixcap.lstm import LstmCaptioner
+from prefixcap.metrics import DocumentFrequencies
 from prefixcap.model import ClipCap
 from prefixcap.model_files import open_model
 from prefixcap.precision import bf16_is_fast
@@ -184,20 +186,53 @@ class Captioner:
         sees the same random numbers.
         """
         options = options or self.model.config.decoding
-        stop_ids, forced_ids = self.stop_ids(options), self._forced_ids(options)
-        found = decode(
-            self.model,
-            embeddings,
-            options,
-            stop_ids=stop_ids,
-            forced_ids=forced_ids,
-            image_seeds=image_seeds,
-        )
+        if options.votes:
+            found = self._agreed(embeddings, options, image_seeds)
+        else:
+            found = self._decoded(embeddings, options, image_seeds)
         paths = paths or [None] * len(embeddings)
         return [
             [self._caption(hypothesis, path) for hypothesis in hypotheses]
             for hypotheses, path in zip(found, paths, strict=True)
         ]
+
+    def _decoded(
+        self, embeddings: Tensor, options: DecodeOptions, image_seeds: Sequence[int] | None
+    ) -> list[list[Hypothesis]]:
+        """Hypotheses of each embedding, best first."""
+        return decode(
+            self.model,
+            embeddings,
+            options,
+            stop_ids=self.stop_ids(options),
+            forced_ids=self._forced_ids(options),
+            image_seeds=image_seeds,
+        )
+
+    def _agreed(
+        self, embeddings: Tensor, options: DecodeOptions, image_seeds: Sequence[int] | None
+    ) -> list[list[Hypothesis]]:
+        """The beam's hypotheses of each embedding, those first that the votes agree with most."""
+        if len(embeddings) == 0:
+            return []
+        whole_beam = options.model_copy(update={"captions_per_image": options.beam_size})
+        found = self._decoded(embeddings, whole_beam, image_seeds)
+        votes = self._decoded(embeddings, options.voting, image_seeds)
+        ranked = Consensus(self.model.tokenizer, self._frequencies()).ranked(found, votes)
+        return [hypotheses[: options.captions_per_image] for hypotheses in ranked]
+
+    def _frequencies(self) -> DocumentFrequencies:
+        """Document frequencies stored with the model.
+
+        Raises:
+            InputError: there are none.
+        """
+        if self.model.frequencies is None:
+            raise InputError(
+                f"votes: {self.name} has no document frequencies, which weigh what captions agree "
+                "in; give it those of its training captions: prefixcap export RUN --votes"
+            )
+        return self.model.frequencies
 
     def embed(self, photos: Sequence[Source], *, batch_size: int = BATCH_SIZE) -> Tensor:
         """Embeddings (B, D) or (B, N, D) float32 of photos, on the model's device."""
@@ -240,6 +275,8 @@ class Captioner:
         shape = (1, config.embedding_tokens, config.embedding_dim)
         nothing = torch.zeros([size for size in shape if size is not None], device=self.device)
         self.model.start(nothing, 1, options.max_tokens)
+        if options.votes:
+            self._frequencies()
 
     def fingerprint(self) -> str:
         """Hash of the weights and settings that captions come from, 16 hexadecimal digits."""

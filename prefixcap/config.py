@@ -176,6 +176,7 @@ class DecodeOptions(Settings):
     greedy. `order` "average" is the original ClipCap's beam (average log-probability at every step,
     finished beams keep their slot); "sum" is the usual one (summed log-probability, finished
     hypotheses kept apart, divided by length ** `length_penalty` at the end).
+    With `votes`, so many samples choose among all captions of the beam (`consensus`).
     `stop` ends a caption at the end token, at `stop_word`, or at whichever comes first.
     """
 
@@ -194,6 +195,14 @@ class DecodeOptions(Settings):
     top_p: float = Field(1.0, gt=0, le=1)
     top_k: int = Field(0, ge=0)  # 0: off
     seed: int = 0
+    votes: int = Field(0, ge=0, le=1024)  # samples that choose among a beam's captions; 0: off
+    vote_temperature: float = Field(0.7, gt=0)
+
+    @property
+    def voting(self) -> "DecodeOptions":
+        """How the votes are drawn: samples without a beam."""
+        changes = {"method": "sample", "beam_size": 1, "captions_per_image": self.votes, "votes": 0}
+        return self.model_copy(update={**changes, "temperature": self.vote_temperature})
 
     @property
     def resolved_method(self) -> Literal["greedy", "beam", "sample"]:
@@ -213,6 +222,8 @@ class DecodeOptions(Settings):
             )
         if self.resolved_method == "greedy" and self.captions_per_image > 1:
             raise ValueError("greedy decoding gives one caption; use a beam or method 'sample'")
+        if self.votes and self.resolved_method != "beam":
+            raise ValueError("votes choose among the captions of a beam; give a beam_size above 1")
         return self
 
 

@@ -17,13 +17,16 @@ from prefixcap import atomic
 from prefixcap.config import FORMAT_VERSION, ModelConfig, parse
 from prefixcap.errors import InputError
 from prefixcap.hub import looks_local, model_file
+from prefixcap.metrics import DocumentFrequencies
 from prefixcap.tensor_files import read_tensors
 from prefixcap.tokenizer import SETTINGS_FILE, TOKENIZER_FILE, CaptionTokenizer
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 CARD_FILE = "README.md"
+FREQUENCIES_FILE = "frequencies.safetensors"  # of n-grams in captions, where votes need them
 LM_CONFIG_FILE = "language_model.json"  # transformers' settings of a stored LM that has a name
+EXTRA_FILES = (LM_CONFIG_FILE, FREQUENCIES_FILE)
 BUILTIN = Path(__file__).parent / "builtin"
 SHOWN = 3  # tensors named in one error
 
@@ -42,6 +45,22 @@ class ModelFolder:
         return CaptionTokenizer.load(self.files[TOKENIZER_FILE].parent)
 
 
+@dataclass(frozen=True)
+class Extras:
+    """What only some models have in their folder.
+
+    Attributes:
+        lm_settings: of a stored language model that is not built from sizes in `config.json`.
+        frequencies: of n-grams in captions, for `DecodeOptions.votes`.
+    """
+
+    lm_settings: PreTrainedConfig | None = None
+    frequencies: DocumentFrequencies | None = None
+
+
+NO_EXTRAS = Extras()
+
+
 def open_model(name: str, revision: str | None = None) -> ModelFolder:
     """The model in a folder, built in under this name, or on the hub.
 
@@ -54,9 +73,10 @@ def open_model(name: str, revision: str | None = None) -> ModelFolder:
         file: _required(source, file, revision)
         for file in (WEIGHTS_FILE, TOKENIZER_FILE, SETTINGS_FILE)
     }
-    lm_config = model_file(source, LM_CONFIG_FILE, revision)
-    if lm_config is not None:
-        files[LM_CONFIG_FILE] = lm_config
+    for file in EXTRA_FILES:
+        path = model_file(source, file, revision)
+        if path is not None:
+            files[file] = path
     return ModelFolder(name, files, config)
 
 
@@ -118,7 +138,7 @@ def write_model(
     tensors: Mapping[str, Tensor],
     tokenizer: CaptionTokenizer,
     card: str,
-    lm_settings: PreTrainedConfig | None = None,
+    extras: Extras = NO_EXTRAS,
 ) -> None:
     """Write the files of a model into `folder`, made if need be.
 
@@ -130,7 +150,7 @@ def write_model(
         tensors: its weights by name.
         tokenizer: its tokenizer.
         card: text of README.md.
-        lm_settings: of a stored language model that is not built from sizes in `config`.
+        extras: what only some models have.
 
     Raises:
         OSError: the folder cannot be written, or the disk is full.
@@ -142,9 +162,11 @@ def write_model(
             save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, file)
         tokenizer.save(part)
         atomic.write_text(part / CARD_FILE, card)
-        if lm_settings is not None:
-            values = json.loads(lm_settings.to_json_string(use_diff=False))
+        if extras.lm_settings is not None:
+            values = json.loads(extras.lm_settings.to_json_string(use_diff=False))
             atomic.write_json(part / LM_CONFIG_FILE, values)
+        if extras.frequencies is not None:
+            extras.frequencies.save(part / FREQUENCIES_FILE)
         values = {"format_version": FORMAT_VERSION, **config.model_dump(mode="json")}
         atomic.write_json(part / CONFIG_FILE, values)
         _move_into(folder, part)
@@ -152,8 +174,9 @@ def write_model(
 
 def _move_into(folder: Path, part: Path) -> None:
     """Put the written files in place of those of an earlier model, all within a moment."""
-    if not (part / LM_CONFIG_FILE).exists():
-        (folder / LM_CONFIG_FILE).unlink(missing_ok=True)
+    for extra in EXTRA_FILES:
+        if not (part / extra).exists():
+            (folder / extra).unlink(missing_ok=True)
     for file in sorted(part.iterdir()):
         file.replace(folder / file.name)
 

@@ -11,9 +11,12 @@ from transformers import PreTrainedConfig
 
 from prefixcap.config import ModelConfig
 from prefixcap.errors import InputError
+from prefixcap.metrics import DocumentFrequencies
 from prefixcap.model_card import model_card
 from prefixcap.model_files import (
+    FREQUENCIES_FILE,
     WEIGHTS_FILE,
+    Extras,
     ModelFolder,
     cast,
     fill,
@@ -32,11 +35,13 @@ class SavedModel(nn.Module, ABC):
         config: everything that `config.json` holds.
         tokenizer: of the captions.
         encoder: the image encoder where it is loaded, else None.
+        frequencies: of n-grams in captions, where they are stored with the model (`consensus`).
     """
 
     config: ModelConfig
     tokenizer: CaptionTokenizer
     encoder: nn.Module | None
+    frequencies: DocumentFrequencies | None = None
 
     @classmethod
     @abstractmethod
@@ -79,6 +84,8 @@ class SavedModel(nn.Module, ABC):
         found = open_model(str(name), revision)
         model = cls._from_settings(found)
         fill(model._parts(found.config), found.files[WEIGHTS_FILE])
+        if FREQUENCIES_FILE in found.files:
+            model.frequencies = DocumentFrequencies.load(found.files[FREQUENCIES_FILE])
         return model.to(device=device, dtype=dtype).eval()
 
     def _write(
@@ -89,7 +96,8 @@ class SavedModel(nn.Module, ABC):
         if dtype is not None:
             tensors = {name: cast(tensor, dtype, name) for name, tensor in tensors.items()}
         text = card or model_card(config)
-        write_model(folder, config, tensors, self.tokenizer, text, self._lm_settings(config))
+        extras = Extras(self._lm_settings(config), self.frequencies)
+        write_model(folder, config, tensors, self.tokenizer, text, extras)
 
     def _upload(
         self, repo_id: str, config: ModelConfig, dtype: torch.dtype | None, *, private: bool

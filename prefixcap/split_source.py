@@ -58,6 +58,15 @@ def run_of(model: str) -> Path | None:
     return next((place for place in places if (place / RECIPE_FILE).is_file()), None)
 
 
+def recipe_of(run: Path) -> Recipe:
+    """The recipe of a training run.
+
+    Raises:
+        InputError: its folder has none, or one of another version.
+    """
+    return parse(Recipe, read_json(run / RECIPE_FILE), str(run / RECIPE_FILE))
+
+
 def chosen_split(wanted: Wanted, run: Path | None) -> ChosenSplit:
     """The split that is meant, read.
 
@@ -99,7 +108,7 @@ def _source(wanted: Wanted, run: Path | None) -> SourceConfig:
 def _of_recipe(wanted: Wanted, run: Path) -> SourceConfig | None:
     """The data of the run's recipe that is meant, None where the recipe has nothing like it."""
     try:
-        recipe = parse(Recipe, read_json(run / RECIPE_FILE), str(run / RECIPE_FILE))
+        recipe = recipe_of(run)
     except InputError as error:
         if wanted.format is not None:  # then the recipe is not needed
             return None

@@ -11,10 +11,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from prefixcap.atomic import replacing
-from prefixcap.batches import DistillBatches, PixelSource, read_dev_sources, read_sources
+from prefixcap.batches import PixelSource, read_dev_sources, read_sources
 from prefixcap.config import EncoderConfig, PreprocessConfig
 from prefixcap.datasets.records import CaptionRecord
 from prefixcap.distill import Distiller
+from prefixcap.distill_batches import DistillBatches, LookOptions
 from prefixcap.embeddings import EmbeddingStore, StoreItem
 from prefixcap.encoder import ImageEncoder, StatedEncoder, build_encoder, load_encoder
 from prefixcap.errors import InputError
@@ -154,10 +155,8 @@ def distill_recipe(recipe: Recipe, run: RunFolder, watch: Watch) -> None:
         source,
         store,
         recipe.train,
-        recipe.distill.words,
+        _look_options(recipe),
         run.processes,
-        paste=recipe.distill.paste,
-        side=_pasted_side(recipe) if recipe.distill.paste else 1,
     )
     run.hold_data(data=[(record.image_id, record.captions) for record in records])
     task.to(memory_format=torch.channels_last)
@@ -167,8 +166,10 @@ def distill_recipe(recipe: Recipe, run: RunFolder, watch: Watch) -> None:
         save_encoder(run.path, task.encoder)
 
 
-def _pasted_side(recipe: Recipe) -> int:
-    """Cells across the grid of the recipe's student, between which parts of pictures are pasted."""
+def _look_options(recipe: Recipe) -> LookOptions:
+    """What is done with looks; parts are pasted along the cells of the student's grid."""
+    if not recipe.distill.paste:
+        return LookOptions(recipe.distill.words)
     sizes, preprocess = recipe.encoder.resnet, recipe.encoder.preprocess or PreprocessConfig()
     if sizes is None or preprocess.crop_px % sizes.cell_px:
         asked = f"a student of kind {recipe.encoder.kind!r} at {preprocess.crop_px} px"
@@ -176,7 +177,8 @@ def _pasted_side(recipe: Recipe) -> int:
             f"distill.paste: {asked}; expected kind 'resnet' and a crop_px that its cells divide"
             + (f", a multiple of {sizes.cell_px}" if sizes else "")
         )
-    return preprocess.crop_px // sizes.cell_px
+    side = preprocess.crop_px // sizes.cell_px
+    return LookOptions(recipe.distill.words, recipe.distill.paste, side)
 
 
 def prepare(recipe: Recipe) -> None:

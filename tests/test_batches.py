@@ -7,12 +7,10 @@ import torch
 from prefixcap.batches import (
     BlankSource,
     CaptionBatches,
-    frequent_words,
     padded,
     prefetched,
     read_dev_sources,
     read_sources,
-    word_targets,
 )
 from prefixcap.errors import InputError
 from prefixcap.recipe import SourceConfig, TrainConfig
@@ -132,10 +130,3 @@ def test_dev_ids_differ_from_training_ids_and_first_cuts_a_source(tmp_path):
     assert [r.path for r in records] == [r.path for r in dev]
     assert len(records) == 5
     assert not {r.image_id for r in records} & {r.image_id for r in dev}
-
-
-def test_words_are_ranked_and_shared_over_captions():
-    vocabulary = frequent_words(iter(["A dog runs", "a dog", "A cat!"]), 2)
-    assert vocabulary == {"a": 0, "dog": 1}
-    targets = word_targets([["a dog", "A bird"], []], vocabulary, 2)
-    np.testing.assert_allclose(targets, [[1, 0.5], [0, 0]])

@@ -48,6 +48,23 @@ def test_distillation_lowers_every_loss(world):
         assert last < first, part
 
 
+def test_distillation_with_parts_pasted_lowers_every_loss(world):
+    text = distill_recipe(world / "data", world / "teacher", world / "store")
+    recipe = recipe_from(world, "p.toml", text, "distill.paste=0.8")
+    run_distill(recipe, RunFolder(world / "runs/pasted", recipe), Watch())
+    lines = [line for line in log_of(world / "runs/pasted") if "loss" in line]
+    first, last = (sum(line["loss"] for line in some) for some in (lines[:5], lines[-5:]))
+    assert last < first
+
+
+def test_parts_are_pasted_between_whole_cells_only(world):
+    text = distill_recipe(world / "data", world / "teacher", world / "store")
+    settings = ["distill.paste=0.5", "encoder.preprocess.crop_px=36"]
+    recipe = recipe_from(world, "q.toml", text, *settings)
+    with pytest.raises(InputError, match=r"distill\.paste: .* a multiple of 8"):
+        run_distill(recipe, RunFolder(world / "runs/odd", recipe), Watch())
+
+
 def test_captioner_starts_from_the_distilled_encoder_and_learns_colours(world):
     extra = f'encoder_from = "{world}/runs/tiny-distill"'
     text = caption_recipe(world / "data", extra)

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from prefixcap.batches import DistillBatches, PixelSource, StoreSource, read_sources
+from prefixcap.batches import PixelSource, StoreSource, read_sources
 from prefixcap.caption_stage import report_missing
+from prefixcap.distill_batches import DistillBatches, LookOptions
 from prefixcap.embeddings import EmbeddingStore
 from prefixcap.errors import InputError
 from prefixcap.images import open_rgb
@@ -49,7 +50,7 @@ def test_the_student_looks_into_what_the_teacher_saw(recipe):
     records, store = read_sources(recipe.data), EmbeddingStore(expand(recipe.store))
     photos = PhotoArray([record.path for record in records], 32)
     source = PixelSource(photos, recipe.views, recipe.encoder.preprocess)
-    batches = DistillBatches(records, source, store, recipe.train, 5)
+    batches = DistillBatches(records, source, store, recipe.train, LookOptions(5))
     batch = batches.batch(3)
     areas = (batch.boxes[:, 2:] - batch.boxes[:, :2]).prod(1)
     assert (areas >= 0.5 - 1e-6).all() and (areas < 1).any()
@@ -63,11 +64,11 @@ def test_parts_are_pasted_along_the_students_cells(recipe):
     records, store = read_sources(recipe.data), EmbeddingStore(expand(recipe.store))
     photos = PhotoArray([record.path for record in records], 32)
     source = PixelSource(photos, recipe.views, recipe.encoder.preprocess)
-    batches = DistillBatches(records, source, store, recipe.train, 5, paste=1.0, side=4)
+    batches = DistillBatches(records, source, store, recipe.train, LookOptions(5, 1.0, 4))
     masks = torch.cat([batches.batch(step).pasted for step in range(20)]).float()  # (M, 16)
     assert masks.mean(1).max() == 0.5 and masks.mean() > 0.1
     assert torch.equal(batches.batch(2).pasted, batches.batch(2).pasted)
-    plain = DistillBatches(records, source, store, recipe.train, 5)
+    plain = DistillBatches(records, source, store, recipe.train, LookOptions(5))
     assert plain.batch(2).pasted is None
 
 

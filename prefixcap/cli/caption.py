@@ -80,6 +80,7 @@ def caption(
     block_ngrams: how.BlockNgrams = None,
     begin: how.Begin = None,
     stop_word: how.StopWord = None,
+    votes: how.Votes = None,
     batch_size: BatchSize = None,
     workers: Workers = None,
     device: Device = None,
@@ -97,7 +98,7 @@ def caption(
 
     wishes = how.DecodingWishes(
         *(beam, captions, sample, top_p, top_k, temperature, seed, min_tokens, max_tokens),
-        *(length_penalty, block_ngrams, begin, stop_word),
+        *(length_penalty, block_ngrams, begin, stop_word, votes),
     )
     options = FolderOptions(
         out=out,

@@ -40,6 +40,10 @@ LengthPenalty = Annotated[
 BlockNgrams = Annotated[
     int | None, _option("--block-ngrams", text="No run of N tokens twice; 0: off.", min=0)
 ]
+Votes = Annotated[
+    int | None,
+    _option("--votes", text="Samples that choose among a beam's captions; 0: none.", min=0),
+]
 Begin = Annotated[str | None, _option("--begin", text="Words that every caption begins with.")]
 StopWord = Annotated[str | None, _option("--stop-word", text="Word or mark that ends a caption.")]
 
@@ -61,6 +65,7 @@ class DecodingWishes:
     block_ngrams: int | None = None
     begin: str | None = None
     stop_word: str | None = None
+    votes: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse what contradicts itself, whatever the model.
@@ -73,13 +78,17 @@ class DecodingWishes:
         if self.sample and self.length_penalty is not None:
             raise InputError("--length-penalty: is for a beam; leave it or --sample away")
         for name in ("top_p", "top_k", "temperature", "seed"):
-            if getattr(self, name) is not None and not self.sample:
+            votes = name == "seed" and self.votes
+            if getattr(self, name) is not None and not self.sample and not votes:
                 raise InputError(f"--{name.replace('_', '-')}: has no effect without --sample")
         if self.beam is not None and (self.captions or 1) > self.beam:
             raise InputError(
                 f"--captions {self.captions} with --beam {self.beam}: a beam gives at most as many "
                 f"captions as it is wide; use --beam {self.captions}"
             )
+        if self.votes and (self.sample or self.beam == 1):
+            given = "--sample" if self.sample else "--beam 1"
+            raise InputError(f"--votes: chooses among the captions of a beam; leave {given} away")
         if self.beam == 1 and self.length_penalty is not None:
             raise InputError("--length-penalty: has no effect with --beam 1, which is greedy")
         if self.min_tokens is not None and (self.max_tokens or self.min_tokens) < self.min_tokens:
@@ -105,6 +114,7 @@ class DecodingWishes:
             "top_k": self.top_k,
             "temperature": self.temperature,
             "seed": self.seed,
+            "votes": self.votes,
             "order": None if self.length_penalty is None else "sum",
             "stop": "either" if self.stop_word is not None and stored.stop == "end" else None,
         }
@@ -115,9 +125,11 @@ class DecodingWishes:
     def _method(self, stored: "DecodeOptions") -> dict[str, Any]:
         """Method and beam width: several captions without a word on how get a beam."""
         if self.sample:
-            return {"method": "sample", "beam_size": 1}
+            return {"method": "sample", "beam_size": 1, "votes": 0}
+        if self.beam == 1:
+            return {"method": "greedy", "beam_size": 1, "votes": 0}
         if self.beam is not None:
-            return {"method": "beam" if self.beam > 1 else "greedy", "beam_size": self.beam}
+            return {"method": "beam", "beam_size": self.beam}
         if (self.captions or 1) > stored.beam_size and stored.resolved_method != "sample":
             return {"method": "beam", "beam_size": self.captions}
         return {}

@@ -93,6 +93,7 @@ def evaluate(
     min_tokens: decoding.MinTokens = None,
     max_tokens: decoding.MaxTokens = None,
     sample: decoding.Sample = False,
+    votes: decoding.Votes = None,
     seed: decoding.Seed = None,
 ) -> None:
     """Score a split's captions, a model's or a file's; exit code 1 where a photo was skipped.
@@ -103,7 +104,7 @@ def evaluate(
     from prefixcap.split_source import Wanted, chosen_split, run_of
 
     lengths = {"min_tokens": min_tokens, "max_tokens": max_tokens, "length_penalty": length_penalty}
-    wishes = decoding.DecodingWishes(beam=beam, sample=sample, seed=seed, **lengths)
+    wishes = decoding.DecodingWishes(beam=beam, sample=sample, votes=votes, seed=seed, **lengths)
     texts = [name for name in how.metric_names(metrics) if name != how.CLIPSCORE]
     java = how.java_settings(spice_cache, spice_memory)
     used = how.load_frequencies(frequencies)

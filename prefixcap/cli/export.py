@@ -1,9 +1,14 @@
 """`prefixcap export`: a trained model as a folder to be shared, small and with its card."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from prefixcap.metrics import DocumentFrequencies
+
+RARE = 3  # images: an n-gram of fewer weighs as much as one never seen, and is not stored
 
 
 def export(
@@ -17,6 +22,12 @@ def export(
         Path | None, typer.Option(help="Markdown file for the card: data, scores, limits.")
     ] = None,
     licence: Annotated[str, typer.Option(help="Identifier of the weights' licence.")] = "",
+    votes: Annotated[
+        bool,
+        typer.Option(
+            "--votes", help="Store the n-gram counts of the run's training captions, for votes."
+        ),
+    ] = False,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", help="Decoding stored with the model: --set beam_size=3"),
@@ -33,6 +44,8 @@ def export(
     import torch
 
     loaded = load_model(model)
+    if votes:
+        loaded.frequencies = _frequencies(model)
     values = with_overrides(loaded.config.decoding.model_dump(), settings or [])
     decoding = parse(DecodeOptions, values, "--set")
     changes: dict = {"decoding": decoding}
@@ -44,3 +57,23 @@ def export(
     loaded.save_pretrained(out, dtype=torch.float16 if half else None, card=card)
     size = sum(file.stat().st_size for file in out.iterdir()) / 1e6
     typer.echo(f"{out}: {size:.1f} MB. Use it: prefixcap caption --model {name or out} PHOTOS")
+
+
+def _frequencies(model: str) -> "DocumentFrequencies":
+    """Document frequencies of the captions that a run was trained on.
+
+    Raises:
+        InputError: it is no run, or its captions cannot be read.
+    """
+    from prefixcap.batches import read_sources
+    from prefixcap.errors import InputError
+    from prefixcap.metrics import DocumentFrequencies
+    from prefixcap.metrics.ptb import tokenize_lines
+    from prefixcap.split_source import recipe_of, run_of
+
+    run = run_of(model)
+    if run is None:
+        raise InputError(f"--votes: {model} is no run, whose recipe would name its captions")
+    captioned = [list(record.captions) for record in read_sources(recipe_of(run).data)]
+    tokens = (tokenize_lines(captions) for captions in captioned if captions)
+    return DocumentFrequencies.of(tokens).at_least(RARE)

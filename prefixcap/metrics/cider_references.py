@@ -50,6 +50,15 @@ class DocumentFrequencies:
             counts.append(count.astype(np.int32))
         return cls(len(documents), tuple(keys), tuple(counts))
 
+    def at_least(self, documents: int) -> "DocumentFrequencies":
+        """The n-grams of so many documents or more; the rest weigh as those of one document do."""
+        kept = [column >= documents for column in self.counts]
+        return DocumentFrequencies(
+            self.documents,
+            tuple(keys[rows] for keys, rows in zip(self.keys, kept, strict=True)),
+            tuple(counts[rows] for counts, rows in zip(self.counts, kept, strict=True)),
+        )
+
     def digest(self) -> str:
         """Hash of what is counted, 16 hexadecimal digits: CIDEr-D of one digest can be compared."""
         digest = blake2b(str(self.documents).encode(), digest_size=8)

@@ -18,6 +18,7 @@ def test_without_wishes_the_model_keeps_its_options():
     [
         ({"beam": 5}, {"method": "beam", "beam_size": 5}),
         ({"beam": 1}, {"method": "greedy", "beam_size": 1}),
+        ({"votes": 8, "seed": 2}, {"votes": 8, "seed": 2}),
         ({"captions": 2}, {"captions_per_image": 2}),
         ({"captions": 7}, {"captions_per_image": 7, "method": "beam", "beam_size": 7}),
         (
@@ -37,6 +38,11 @@ def test_a_wish_changes_what_it_names(wishes, changes):
     assert found == STORED.model_copy(update=changes)
 
 
+@pytest.mark.parametrize("wishes", [{"sample": True}, {"beam": 1}])
+def test_without_a_beam_nothing_is_voted_on(wishes):
+    assert DecodingWishes(**wishes).options(STORED.model_copy(update={"votes": 8})).votes == 0
+
+
 def test_a_length_penalty_takes_the_usual_beam_order():
     original = DecodeOptions(beam_size=5, order="average")
     assert DecodingWishes(length_penalty=0.5).options(original).order == "sum"
@@ -54,6 +60,8 @@ def test_a_stop_word_stops_a_model_that_stopped_at_its_end_token():
         {"sample": True, "beam": 3},
         {"sample": True, "length_penalty": 1.0},
         {"beam": 1, "length_penalty": 1.0},
+        {"beam": 1, "votes": 4},
+        {"sample": True, "votes": 4},
         {"beam": 2, "captions": 3},
         {"top_k": 3},
         {"seed": 1},

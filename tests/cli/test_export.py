@@ -3,9 +3,12 @@
 import pytest
 import torch
 
+from prefixcap.batches import read_sources
 from prefixcap.caption_stage import caption_recipe as train
 from prefixcap.captioner import Captioner
 from prefixcap.cli.main import main
+from prefixcap.metrics import DocumentFrequencies
+from prefixcap.metrics.ptb import tokenize_lines
 from prefixcap.recipe import load_recipe
 from prefixcap.run_folder import RunFolder
 from prefixcap.stages import Watch
@@ -44,6 +47,21 @@ def test_half_precision_is_half_as_large_and_says_the_same(trained, capsys):
     assert [c.text for c in ours.caption(photos)] == [
         c.text for c in theirs.caption(photos, options)
     ]
+
+
+def test_with_votes_the_training_captions_counts_go_along(trained, capsys):
+    out = trained / "voting"
+    command = ["export", str(trained / "run/best"), "--out", str(out), "--votes"]
+    assert main([*command, "--set", "beam_size=3", "--set", "votes=4"]) == 0
+    captioner = Captioner.from_pretrained(out, dtype=torch.float32)
+    records = read_sources(load_recipe(trained / "r.toml").data)
+    wanted = DocumentFrequencies.of(tokenize_lines(list(r.captions)) for r in records).at_least(3)
+    assert captioner.model.frequencies.digest() == wanted.digest()
+    assert len(wanted.keys[0]) and all((counts >= 3).all() for counts in wanted.counts)
+    assert captioner.caption(sorted((trained / "data/images").iterdir())[0]).text
+    again = ["export", str(out), "--out", str(trained / "again"), "--votes"]
+    assert main(again) == 2
+    assert "is no run" in capsys.readouterr().err
 
 
 def test_missing_card_text_and_wrong_settings_are_refused(trained, capsys):
