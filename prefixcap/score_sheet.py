@@ -99,6 +99,7 @@ def score_sheet(
         "images": len(scored),
         "interval": {"level": LEVEL, "resamples": RESAMPLES, "seed": scoring.seed},
         "not_scored": scores.not_scored,
+        "failed": scores.failed,
         "domains": _by_domain(statistics, scored, scoring),
         "diversity": _diversity(texts, scoring.tokenizer, training),
         "people": _people(texts, scored, scoring.tokenizer),
@@ -218,7 +219,7 @@ def _scores(
 ) -> Scores:
     """Scores of the records' captions; none where the records have no references."""
     if not records[0].captions:
-        return Scores({}, {}, len(records), scoring.tokenizer, {}, {})
+        return Scores({}, {}, len(records), scoring.tokenizer, {}, [], {})
     references = {record.image_id: record.captions for record in records}
     return score(
         {image_id: captions[image_id] for image_id in references},

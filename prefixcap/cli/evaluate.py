@@ -96,9 +96,10 @@ def evaluate(
     votes: decoding.Votes = None,
     seed: decoding.Seed = None,
 ) -> None:
-    """Score a split's captions, a model's or a file's; exit code 1 where a photo was skipped.
+    """Score a split's captions, a model's or a file's.
 
-    Writes captions-SPLIT.json, which evaluation servers take, and scores-SPLIT.json.
+    Writes captions-SPLIT.json, which evaluation servers take, and scores-SPLIT.json. The exit code
+    is 1 where a photo was skipped, or the program of a metric failed.
     """
     from prefixcap.score_sheet import Scoring
     from prefixcap.split_source import Wanted, chosen_split, run_of
@@ -178,10 +179,10 @@ def _training(wanted: "Wanted", scored: "ChosenSplit") -> "ChosenSplit | None":
 def _finish(files: "_Files", written: Written, chosen: "ChosenSplit", asked: Asked) -> None:
     """Write captions and scores, show them, and name the photos that could not be read."""
     _write_captions(files, written, chosen)
-    _score(files, written, chosen.records, asked)
+    failed = _score(files, written, chosen.records, asked)
     for line in dict.fromkeys(written.skipped):
         typer.echo(f"skipped {line}", err=True)
-    if written.skipped:
+    if written.skipped or failed:
         raise typer.Exit(1)
 
 
@@ -294,8 +295,8 @@ def _write_captions(files: _Files, written: Written, chosen: "ChosenSplit") -> N
 
 def _score(
     files: _Files, written: Written, records: Sequence["CaptionRecord"], asked: Asked
-) -> None:
-    """Score the captions, write the scores, print them.
+) -> bool:
+    """Score the captions, write the scores, print them; whether a metric's program failed.
 
     Of a split without references there is nothing to score but by its photos.
     """
@@ -307,7 +308,7 @@ def _score(
             "the photos",
             err=True,
         )
-        return
+        return False
     by_photo, facts, left_out = _by_photo(written, records, asked.clip)
     train = asked.train
     training = None if train is None else [text for r in train.records for text in r.captions]
@@ -322,6 +323,7 @@ def _score(
     write_sheet(files.scores, ScoreSheet(facts, sheet.captions, sheet.statistics))
     typer.echo(f"scores: {files.scores}", err=True)
     show_scores(facts)
+    return bool(facts["failed"])
 
 
 def _constant(

@@ -8,7 +8,7 @@ from pathlib import Path
 from prefixcap.errors import InputError
 from prefixcap.metrics import bleu, cider, meteor, ptb, rouge, spice, stanford
 from prefixcap.metrics.cider_references import CiderReferences, DocumentFrequencies
-from prefixcap.metrics.java import ProgramMissingError
+from prefixcap.metrics.java import JavaError, ProgramMissingError
 from prefixcap.metrics.ngrams import MAX_ORDER, NgramTable, tabulate
 from prefixcap.metrics.resampling import Statistic, mean_of
 
@@ -46,7 +46,9 @@ class Scores:
             except those of BLEU and METEOR, which come from summed counts.
         images: number of images scored.
         tokenizer: name of the tokenizer that split the captions.
-        not_scored: metric that was asked for -> what is missing and how to get it.
+        not_scored: metric that was asked for -> what is missing and how to get it, or how its
+            program failed.
+        failed: those of them whose program was there and failed.
         statistics: what `interval` and `compare` resample, by the same names.
     """
 
@@ -55,6 +57,7 @@ class Scores:
     images: int
     tokenizer: str
     not_scored: dict[str, str]
+    failed: list[str]
     statistics: Statistics = field(repr=False)
 
 
@@ -83,7 +86,8 @@ def score(
 ) -> Scores:
     """Corpus and per-image values of the chosen metrics, on the COCO code's scales.
 
-    METEOR and SPICE, where Java or their files are missing, are left out, and `not_scored` says so.
+    METEOR and SPICE, where Java or their files are missing or their programs fail, are left out,
+    and `not_scored` says so: hours of captioning are not lost with one number.
 
     Args:
         candidates: one caption per image id, as written; tokenizing is done here.
@@ -95,7 +99,7 @@ def score(
 
     Raises:
         InputError: an id without candidate or references, an unknown metric or tokenizer.
-        JavaError: METEOR or SPICE failed.
+        JavaError: Stanford's tokenizer failed.
     """
     chosen = {metric: _named(SCORERS, metric, "metric") for metric in metrics}
     if frequencies is not None and "cider" in chosen:
@@ -103,17 +107,22 @@ def score(
     captions = tokenize_all(candidates, references, tokenizer)
     statistics: Statistics = {}
     not_scored: dict[str, str] = {}
+    failed = []
     for metric, scorer in chosen.items():
         try:
             statistics |= scorer(captions, java)
         except ProgramMissingError as error:
             not_scored[metric] = str(error)
+        except JavaError as error:
+            not_scored[metric] = str(error)
+            failed.append(metric)
     per_image = {
         name: dict(zip(captions.ids, statistic.per_image.tolist(), strict=True))
         for name, statistic in statistics.items()
     }
     corpus = {name: statistic.corpus for name, statistic in statistics.items()}
-    return Scores(corpus, per_image, len(captions.ids), tokenizer, not_scored, statistics)
+    images = len(captions.ids)
+    return Scores(corpus, per_image, images, tokenizer, not_scored, failed, statistics)
 
 
 def tokenize_all(

@@ -14,7 +14,8 @@ from prefixcap.captioner import Captioner
 from prefixcap.cli import main as cli
 from prefixcap.clipscore import clip_scores, load_clip
 from prefixcap.evaluate import constant_caption
-from prefixcap.metrics import spice
+from prefixcap.metrics import meteor, spice
+from prefixcap.metrics.java import JavaError
 from prefixcap.metrics.ptb import tokenize_lines
 from prefixcap.recipe import Recipe
 from prefixcap.score_sheet import read_sheet
@@ -197,6 +198,18 @@ def test_clipscore_stands_in_table_and_file_with_its_model_and_precision(
         assert [*statistic.per_image, None] == pytest.approx(
             [None if one != one else one for one in sheet.statistics[name].per_image]
         )
+
+
+def test_a_failing_program_costs_its_own_score_alone(run, model, tmp_path, monkeypatch, capsys):
+    def fail(*words):
+        raise JavaError("METEOR: java ended with code 3: OutOfMemoryError")
+
+    monkeypatch.setattr(meteor, "score", fail)
+    assert run(model, "--metrics", "meteor,cider") == 1
+    assert "meteor is not scored: METEOR: java ended with code 3" in capsys.readouterr().err
+    saved = json.loads((tmp_path / "out" / "scores-dev.json").read_text())
+    assert saved["scores"].keys() == {"CIDEr"}
+    assert saved["failed"] == ["meteor"]
 
 
 def test_all_metrics_go_on_without_a_clip_that_cannot_be_had(run, model, tmp_path, monkeypatch):
