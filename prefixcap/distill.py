@@ -1,6 +1,7 @@
 """Distillation: a small encoder learns a larger one's grid, classes and the captions' words."""
 
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -32,6 +33,37 @@ class DistillBatch:
     pasted: Tensor | None = None
 
 
+@dataclass(frozen=True)
+class TeacherStatistics:
+    """How a teacher's patches vary over photos.
+
+    Attributes:
+        mean: (D,) of its patches.
+        std: (D,) of its patches.
+        components: (D, K), the pooled vectors' principal components, each of a variance in
+            proportion to its standard deviation, of mean 1: what photos differ in most counts most,
+            but not so much that the rest is not learned.
+    """
+
+    mean: Tensor
+    std: Tensor
+    components: Tensor
+
+    @classmethod
+    def of(cls, grids: Tensor, components: int) -> Self:
+        """Of the patches (M, N, D) of many photos; at most `components` of them."""
+        patches = grids.flatten(0, 1)  # (M * N, D)
+        pooled = grids.mean(1)  # (M, D)
+        variances, directions = torch.linalg.eigh((pooled - pooled.mean(0)).T.cov())
+        deviations = variances.flip(0)[:components].clamp(min=1e-12).sqrt()  # (K,)
+        scale = (deviations.mean() * deviations).rsqrt()
+        return cls(
+            patches.mean(0),
+            patches.std(0).clamp(min=1e-3),
+            directions.flip(1)[:, :components] * scale,
+        )
+
+
 class Distiller(nn.Module):
     """Student encoder with throw-away heads; only `encoder.*` is wanted afterwards."""
 
@@ -39,20 +71,21 @@ class Distiller(nn.Module):
         self,
         encoder: ImageEncoder,
         classifier: nn.Linear | None,
-        grid_mean: Tensor,
-        grid_std: Tensor,
+        teacher: TeacherStatistics,
         config: DistillConfig,
     ) -> None:
         super().__init__()
         self.encoder = encoder
         self.config = config
         width = encoder.embedding_dim
-        self.to_grid = nn.Linear(width, len(grid_mean))
+        self.to_grid = nn.Linear(width, len(teacher.mean))
+        self.to_components = nn.Linear(width, teacher.components.shape[1])
         self.to_words = nn.Linear(width, config.words)
         nn.init.constant_(self.to_words.bias, RARE)
         self.classifier = classifier.requires_grad_(False) if classifier is not None else None
-        self.register_buffer("grid_mean", grid_mean, persistent=False)
-        self.register_buffer("grid_std", grid_std, persistent=False)
+        self.register_buffer("grid_mean", teacher.mean, persistent=False)
+        self.register_buffer("grid_std", teacher.std, persistent=False)
+        self.register_buffer("components", teacher.components, persistent=False)
 
     def loss(self, batch: DistillBatch) -> tuple[Tensor, int, dict[str, float]]:
         """Summed loss over the batch, the number of photos, and each part's mean for the log."""
@@ -72,6 +105,10 @@ class Distiller(nn.Module):
         }
         if self.classifier is not None and self.config.classes_weight:
             parts["classes"] = self.config.classes_weight * self._class_loss(told, target)
+        if self.config.components_weight:
+            said = self.to_components(patches.mean(1)).float()  # (B, K)
+            wanted = (target.mean(1) - self.grid_mean) @ self.components
+            parts["components"] = self.config.components_weight * F.mse_loss(said, wanted)
         if self.config.words_weight:
             logits = self.to_words(patches.mean(1))  # (B, W)
             parts["words"] = self.config.words_weight * self._word_loss(logits, batch)

@@ -67,6 +67,8 @@ class DistillConfig(Settings):
     temperature: float = Field(2.0, gt=0)
     words_weight: float = Field(0.0, ge=0)
     words: int = Field(1000, ge=1)
+    components_weight: float = Field(0.0, ge=0)
+    components: int = Field(96, ge=1)  # principal ones of the teacher's pooled vectors
     paste: float = Field(0.0, ge=0, le=1)  # share of looks into which part of another is pasted
 
 

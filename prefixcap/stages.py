@@ -14,7 +14,7 @@ from prefixcap.atomic import replacing
 from prefixcap.batches import PixelSource, read_dev_sources, read_sources
 from prefixcap.config import EncoderConfig, PreprocessConfig
 from prefixcap.datasets.records import CaptionRecord
-from prefixcap.distill import Distiller
+from prefixcap.distill import Distiller, TeacherStatistics
 from prefixcap.distill_batches import DistillBatches, LookOptions
 from prefixcap.embeddings import EmbeddingStore, StoreItem
 from prefixcap.encoder import ImageEncoder, StatedEncoder, build_encoder, load_encoder
@@ -144,10 +144,10 @@ def distill_recipe(recipe: Recipe, run: RunFolder, watch: Watch) -> None:
     store.check_encoder(teacher)
     student = build_encoder(recipe.encoder)
     start_from(student, recipe.encoder_from)
-    mean, std = grid_statistics(store)
+    statistics = teacher_statistics(store, recipe.distill.components)
     classifier = getattr(teacher.network, "classifier", None)
     classifier = classifier.float() if isinstance(classifier, nn.Linear) else None
-    task = Distiller(student, classifier, mean, std, recipe.distill)
+    task = Distiller(student, classifier, statistics, recipe.distill)
     photos = load_photos(records, recipe, run, watch)
     source = PixelSource(photos, recipe.views, student.config.preprocess)
     batches = DistillBatches(
@@ -257,11 +257,10 @@ def _fill(encoder: nn.Module, tensors: Mapping[str, Tensor], origin: str) -> Non
         raise InputError(f"{origin}: does not fit this recipe's encoder ({reason})") from error
 
 
-def grid_statistics(store: EmbeddingStore) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation (D,) float32 of the store's vectors, from evenly spaced rows."""
+def teacher_statistics(store: EmbeddingStore, components: int) -> TeacherStatistics:
+    """How the store's patches vary, from evenly spaced rows."""
     chosen = np.linspace(0, len(store) - 1, min(len(store), STATISTICS_ROWS)).astype(int)
-    vectors = torch.from_numpy(store.rows(chosen)).float().flatten(0, -2)  # (R * N, D)
-    return vectors.mean(0), vectors.std(0).clamp(min=1e-3)
+    return TeacherStatistics.of(torch.from_numpy(store.rows(chosen)).float(), components)
 
 
 def encoder_of_store(recipe: Recipe, dtype: torch.dtype = torch.float32) -> ImageEncoder:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from prefixcap.config import EncoderConfig, PreprocessConfig, ResNetConfig
-from prefixcap.distill import DistillBatch, Distiller, cut_grid, paste
+from prefixcap.distill import DistillBatch, Distiller, TeacherStatistics, cut_grid, paste
 from prefixcap.encoder import build_encoder
 from prefixcap.recipe import DistillConfig
 
@@ -51,7 +51,8 @@ def make(config: DistillConfig) -> Distiller:
             kind="resnet", output="patches", stored=True, resnet=sizes, preprocess=preprocess
         )
     )
-    return Distiller(encoder, nn.Linear(6, 5), torch.zeros(6), torch.ones(6), config)
+    statistics = TeacherStatistics(torch.zeros(6), torch.ones(6), torch.eye(6)[:, :2])
+    return Distiller(encoder, nn.Linear(6, 5), statistics, config)
 
 
 class Told(nn.Module):
