@@ -64,8 +64,8 @@ class LstmCaptioner(SavedModel):
     def loss(self, batch: CaptionBatch, *, label_smoothing: float = 0.0) -> tuple[Tensor, int]:
         """Sum of the weighted cross-entropies (float32 scalar), and number of caption tokens.
 
-        With attention, Xu et al.'s doubly stochastic term (equation 14) of each caption is added,
-        whatever its weight.
+        With attention, Xu et al.'s doubly stochastic term (equation 14) of each caption is added in
+        training mode, whatever the caption's weight; a dev loss is the cross-entropy alone.
 
         Args:
             batch: the captions.
@@ -87,7 +87,7 @@ class LstmCaptioner(SavedModel):
             captions.predicted(label_smoothing),
             dtype=torch.get_autocast_dtype(device) if autocast else output.weight.dtype,
         )
-        if attended is not None and self._settings.doubly_stochastic:
+        if self.training and attended is not None and self._settings.doubly_stochastic:
             total = total + self._settings.doubly_stochastic * (1 - attended).square().sum()
         return total, len(captions.targets)
 

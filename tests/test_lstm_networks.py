@@ -98,17 +98,20 @@ def test_show_and_tell_is_its_equations(layers: int):
 @pytest.mark.parametrize(("layers", "gate"), [(1, True), (2, False)])
 def test_show_attend_and_tell_is_its_equations(layers: int, gate: bool):
     model = tiny_model(
-        tiny_lstm(attention=True, layers=layers, gate=gate, doubly_stochastic=0.7), patches=True
+        tiny_lstm(attention=True, layers=layers, gate=gate, doubly_stochastic=0.7, dropout=0.0),
+        patches=True,
     )
     batch = tiny_batch(model)
-    expected = 0.0
+    expected = unevenness = 0.0
     for caption, image in enumerate(batch.image_rows.tolist()):
         ids = words_of(batch, caption)
         log_probs, looks = show_attend_tell(model.network, batch.embeddings[image], ids)
         expected -= log_probs.gather(1, torch.tensor(ids)[:, None]).sum()
-        expected += 0.7 * (1 - looks.sum(0)).square().sum()
+        unevenness += (1 - looks.sum(0)).square().sum()
         torch.testing.assert_close(model.attention(batch.embeddings[image], ids), looks)
     torch.testing.assert_close(model.loss(batch)[0], expected, rtol=1e-5, atol=1e-4)
+    expected += 0.7 * unevenness
+    torch.testing.assert_close(model.train().loss(batch)[0], expected, rtol=1e-5, atol=1e-4)
 
 
 def test_a_pooled_vector_leaves_attention_one_position():
