@@ -176,6 +176,16 @@ class Recipe(Settings):
             raise ValueError("train.patience goes by validations on dev; give [[dev]], or drop it")
         return self
 
+    @field_validator("decoding")
+    @classmethod
+    def _has_nobody_to_vote(cls, decoding: DecodeOptions) -> DecodeOptions:
+        if decoding.votes:
+            raise ValueError(
+                "votes need the n-gram counts that prefixcap export --votes stores with a trained "
+                "model; leave them out here, and export with --set votes=N"
+            )
+        return decoding
+
     @model_validator(mode="after")
     def _has_one_way_to_write(self) -> Self:
         others = {name: getattr(self, name) for name in ("mapper", "language_model")}

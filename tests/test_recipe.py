@@ -47,3 +47,8 @@ def test_patience_without_dev_is_refused(tmp_path):
     assert load_recipe(path, ["train.patience=2"]).train.patience == 2
     with pytest.raises(InputError, match=r"give \[\[dev\]\], or drop it"):
         load_recipe(path, ["train.patience=2", "dev=[]"])
+
+
+def test_votes_are_set_where_their_counts_are_stored():
+    with pytest.raises(InputError, match=r"decoding: .*prefixcap export --votes"):
+        load_recipe(RECIPES[0], ["decoding.beam_size=3", "decoding.votes=8"])
