@@ -94,6 +94,34 @@ def test_loss_is_the_sum_of_its_parts_over_photos(config):
     assert float(loss.detach()) == pytest.approx(4 * sum(parts.values()), rel=1e-5)
 
 
+def test_components_are_those_of_the_pooled_vectors_largest_first():
+    generator = torch.Generator().manual_seed(0)
+    spread = torch.tensor([3.0, 1.0, 0.2, 0.2, 0.2, 0.2])
+    turn = torch.linalg.qr(torch.randn(6, 6, generator=generator))[0]
+    pooled = (torch.randn(500, 1, 6, generator=generator) * spread) @ turn + 4
+    found = TeacherStatistics.of(pooled.expand(-1, 9, -1), 2)
+    said = (pooled[:, 0] - found.mean) @ found.components  # (500, 2)
+    torch.testing.assert_close(said.mean(0), torch.zeros(2), atol=1e-4, rtol=0)
+    assert found.components.shape == (6, 2)
+    variances = said.var(0)
+    torch.testing.assert_close(variances.mean(), torch.tensor(1.0))
+    assert variances[0] / variances[1] == pytest.approx(3, rel=0.15)  # of deviations 3 and 1
+    along = torch.nn.functional.normalize(found.components, dim=0).T @ turn.T  # (2, 6)
+    assert along.abs().argmax(1).tolist() == [0, 1]
+
+
+def test_components_alone_can_be_the_target(config):
+    more = config.model_copy(update={"components_weight": 2.0})
+    task = make(more).eval()
+    batch = make_batch()
+    assert set(task.loss(batch)[2]) == {"grid", "cosine", "classes", "components", "words"}
+    target = cut_grid(batch.grid.float(), batch.boxes, batch.mirrored, 4).mean(1)[:, :2]
+    task.to_components = Told(target)
+    assert task.loss(batch)[2]["components"] == pytest.approx(0, abs=1e-10)
+    task.to_components = Told(target + 3)
+    assert task.loss(batch)[2]["components"] == pytest.approx(18, rel=1e-5)
+
+
 def test_photos_without_captions_do_not_count_for_the_words(config):
     task = make(config).eval()
     batch = make_batch()
