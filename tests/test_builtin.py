@@ -70,3 +70,11 @@ def test_its_card_tells_data_scores_and_limits():
     card = (BUILTIN / "mini" / "README.md").read_text(encoding="utf-8")
     for word in ("Flickr8k", "COCO", "non-commercial", "CIDEr", "cannot"):
         assert word in card, word
+
+
+def test_its_own_samples_can_vote(mini, data_dir):
+    options = mini.model.config.decoding.model_copy(update={"votes": 6, "captions_per_image": 5})
+    photo = read("flickr8k", data_dir / "flickr8k", "dev")[0].path
+    voted = [caption.text for caption in mini.captions([photo], options)[0]]
+    beam = mini.captions([photo], options.model_copy(update={"votes": 0}))[0]
+    assert sorted(voted) == sorted(caption.text for caption in beam)
