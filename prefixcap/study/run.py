@@ -186,7 +186,7 @@ def _run(job: Job) -> Outcome:
             except Interrupted:
                 return Outcome("stopped", "stopped; the same command continues it")
         for scored in [one for one in job.splits if not _has_scores(job.folder, one)]:
-            _score(job, scored)
+            write_scores(job, scored)
     return Outcome("done")
 
 
@@ -196,8 +196,12 @@ def _has_scores(folder: Path, scored: ScoredSplit) -> bool:
     return path.is_file() and read_sheet(path).facts.get("study") == scored.facts
 
 
-def _score(job: Job, scored: ScoredSplit) -> None:
-    """Write captions and scores of one split, of the run's best weights."""
+def write_scores(job: Job, scored: ScoredSplit) -> None:
+    """Write captions and scores of one split, of the run's best weights.
+
+    Raises:
+        InputError: the recipe has no such split, or the program of a metric failed.
+    """
     import torch
 
     from prefixcap.caption_results import write_results
@@ -218,6 +222,7 @@ def _score(job: Job, scored: ScoredSplit) -> None:
     records = [replace(record, image_id=_published_id(record.image_id)) for record in records]
     write_results(job.folder / f"captions-{scored.label}.json", captions)
     sheet = score_sheet(captions, records, Scoring(scored.metrics, scored.tokenizer))
+    _refuse_failed(sheet.facts)
     written_by = {"kind": "model", "name": weights, "fingerprint": model.fingerprint()}
     facts = {
         "source": {**written_by, "precision": "fp32", "device": "cpu"},
@@ -230,6 +235,17 @@ def _score(job: Job, scored: ScoredSplit) -> None:
     }
     path = scores_file(job.folder, scored)
     write_sheet(path, ScoreSheet(facts, sheet.captions, sheet.statistics))
+
+
+def _refuse_failed(facts: dict[str, Any]) -> None:
+    """Nothing, unless a metric's program failed: its scores are not kept, so they are made again.
+
+    Raises:
+        InputError: one failed, and how.
+    """
+    if facts["failed"]:
+        reasons = "; ".join(facts["not_scored"][name] for name in facts["failed"])
+        raise InputError(f"{reasons}. The same command scores the run again")
 
 
 def _records(recipe: Recipe, scored: ScoredSplit) -> tuple[list["CaptionRecord"], SourceConfig]:

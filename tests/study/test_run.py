@@ -6,9 +6,18 @@ import signal
 import time
 from pathlib import Path
 
+import numpy as np
+import pytest
+
+from prefixcap.caption_stage import caption_recipe as train
+from prefixcap.errors import InputError
+from prefixcap.metrics import meteor
+from prefixcap.metrics.java import JavaError
 from prefixcap.recipe import Recipe, load_recipe
-from prefixcap.study.run import Job, RunningJob, ScoredSplit, is_done
-from tests.tiny_run import caption_recipe
+from prefixcap.run_folder import RunFolder
+from prefixcap.stages import Watch
+from prefixcap.study.run import Job, RunningJob, ScoredSplit, is_done, write_scores
+from tests.tiny_run import caption_recipe, write_photos
 
 SPLIT = ScoredSplit("dev", 0, None, ("cider",), "ptb")
 
@@ -42,6 +51,24 @@ def test_a_changed_recipe_is_not_done(tmp_path):
     assert is_done(Job("run", recipe, tmp_path))
     train = recipe.train.model_copy(update={"lr": 0.5})
     assert not is_done(Job("run", recipe.model_copy(update={"train": train}), tmp_path))
+
+
+def test_scores_without_those_of_a_failed_program_are_not_kept(tmp_path, monkeypatch):
+    def fail(*words):
+        raise JavaError("METEOR: java was killed by signal 9")
+
+    write_photos(tmp_path / "data")
+    recipe = tiny(tmp_path)
+    train(recipe, RunFolder(tmp_path / "run", recipe), Watch())
+    monkeypatch.setattr(meteor, "score", fail)
+    scored = ScoredSplit("dev", 0, None, ("cider", "meteor"), "ptb")
+    job = Job("run", recipe, tmp_path / "run", (scored,))
+    with pytest.raises(InputError, match=r"killed by signal 9\. The same command scores the run"):
+        write_scores(job, scored)
+    assert not is_done(job)
+    monkeypatch.setattr(meteor, "score", lambda *words: (np.zeros(8), np.ones((8, 23))))
+    write_scores(job, scored)
+    assert is_done(job)
 
 
 def test_a_killed_process_is_a_failed_run(tmp_path):
