@@ -283,6 +283,8 @@ class Captioner:
         digest = hashlib.blake2b(digest_size=8)
         digest.update(self.model.config.model_dump_json(exclude={"decoding"}).encode())
         digest.update(self.encoder.fingerprint().encode())
+        if self.model.frequencies is not None:
+            digest.update(self.model.frequencies.digest().encode())
         for part in self.model.caption_parts:
             for name, tensor in sorted(part.state_dict().items()):
                 head = tensor.detach().flatten()[: HASHED_BYTES // tensor.element_size()]  # (K,)

@@ -98,7 +98,9 @@ def test_a_model_without_frequencies_cannot_be_voted_on(folder, tmp_path):
 def test_frequencies_go_with_the_model_and_leave_with_it(folder):
     model = Captioner.from_pretrained(folder / "model").model
     assert model.frequencies.digest() == FREQUENCIES.digest()
+    voting = Captioner(model).fingerprint()  # by which a run knows that it goes on with the same
     model.frequencies = None
+    assert Captioner(model).fingerprint() != voting
     model.save_pretrained(folder / "model-2")
     assert not (folder / "model-2" / "frequencies.safetensors").exists()
     model.frequencies = FREQUENCIES

@@ -77,10 +77,11 @@ class DecodingWishes:
             raise InputError("--sample and --beam: give one; a sample has no beam")
         if self.sample and self.length_penalty is not None:
             raise InputError("--length-penalty: is for a beam; leave it or --sample away")
-        for name in ("top_p", "top_k", "temperature", "seed"):
-            votes = name == "seed" and self.votes
-            if getattr(self, name) is not None and not self.sample and not votes:
+        for name in ("top_p", "top_k", "temperature"):
+            if getattr(self, name) is not None and not self.sample:
                 raise InputError(f"--{name.replace('_', '-')}: has no effect without --sample")
+        if self.seed is not None and not self.sample and not self.votes:
+            raise InputError("--seed: has no effect without --sample or --votes")
         if self.beam is not None and (self.captions or 1) > self.beam:
             raise InputError(
                 f"--captions {self.captions} with --beam {self.beam}: a beam gives at most as many "
