@@ -96,10 +96,11 @@ class MapperConfig(Settings):
     """Mapping network from an embedding to a prefix (ClipCap, sections 3.1 and 3.2).
 
     `hidden_dim` None is the paper's half of prefix_length * lm_dim. `clip_length` is the number of
-    tokens that a pooled embedding is projected to before the transformer.
+    tokens that a pooled embedding is projected to before the transformer. "patches" is not the
+    paper's: each patch token becomes a vector of the prefix, which is as long as the grid.
     """
 
-    kind: Literal["mlp", "transformer", "linear"] = "transformer"
+    kind: Literal["mlp", "transformer", "linear", "patches"] = "transformer"
     prefix_length: int = Field(10, ge=1, le=80)
     clip_length: int = Field(10, ge=1, le=256)
     layers: int = Field(8, ge=1)

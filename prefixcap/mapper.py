@@ -162,7 +162,36 @@ class TransformerMapper(nn.Module):
         return tokens[:, seen.shape[1] :]  # (B, P, W)
 
 
-Mapper = LinearMapper | MLPMapper | TransformerMapper
+class PatchMapper(nn.Module):
+    """Prefix of the patch tokens themselves, each by the same MLP (LLaVA-1.5, Liu et al. 2023).
+
+    Each gets a learned vector for its place, since a CNN's patches do not say where they are. The
+    language model then looks at every patch at every word; the prefix is as long as the grid.
+    """
+
+    def __init__(self, config: MapperConfig, embedding_dim: int, lm_dim: int, tokens: int | None):
+        super().__init__()
+        if config.prefix_length != tokens:
+            found = "one pooled vector" if tokens is None else f"{tokens} patch tokens"
+            wanted = "encoder.output = 'patches'" if tokens is None else f"prefix_length = {tokens}"
+            raise InputError(
+                f"mapper.kind 'patches' with prefix_length = {config.prefix_length}: the encoder "
+                f"gives {found}; set {wanted}"
+            )
+        hidden = config.hidden_dim or MLP_RATIO * lm_dim
+        self.norm = nn.LayerNorm(embedding_dim)
+        self.hidden = FastLinear(embedding_dim, hidden)
+        self.dropout = nn.Dropout(config.dropout)
+        self.out = FastLinear(hidden, lm_dim)
+        self.positions = nn.Parameter(torch.zeros(tokens, lm_dim))
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        """Prefix (B, N, lm_dim) of patch tokens (B, N, D)."""
+        hidden = F.gelu(self.hidden(self.norm(embedding)))
+        return self.out(self.dropout(hidden)) + self.positions  # (B, N, W)
+
+
+Mapper = LinearMapper | MLPMapper | TransformerMapper | PatchMapper
 
 
 def resized_positions(positions: Tensor, tokens: int) -> Tensor:
@@ -185,7 +214,13 @@ def build_mapper(
     """Mapper with random weights for embeddings (B, D), or for `tokens` patch tokens (B, N, D).
 
     Raises:
-        InputError: the heads of a transformer mapper do not divide `lm_dim`.
+        InputError: the heads of a transformer mapper do not divide `lm_dim`, or a prefix of patches
+            is not as long as there are patches.
     """
-    kinds = {"mlp": MLPMapper, "transformer": TransformerMapper, "linear": LinearMapper}
+    kinds = {
+        "mlp": MLPMapper,
+        "transformer": TransformerMapper,
+        "linear": LinearMapper,
+        "patches": PatchMapper,
+    }
     return kinds[config.kind](config, embedding_dim, lm_dim, tokens)

@@ -30,6 +30,26 @@ def test_patch_tokens_give_a_prefix_too(kind):
     assert mapper(torch.randn(2, PATCHES, DIM)).shape == (2, 4, WIDTH)
 
 
+def test_patches_are_mapped_one_by_one_and_know_their_place():
+    mapper = build_mapper(config("patches", prefix_length=PATCHES), DIM, WIDTH, tokens=PATCHES)
+    tokens = torch.randn(2, PATCHES, DIM)
+    prefix = mapper(tokens)
+    assert prefix.shape == (2, PATCHES, WIDTH)
+    changed = tokens.clone()
+    changed[:, 1] = 0
+    moved = (mapper(changed) - prefix).abs().sum(-1) > 0  # (2, N)
+    assert moved.tolist() == [[False, True, False, False, False]] * 2
+    with torch.no_grad():
+        mapper.positions[3] += 1
+    torch.testing.assert_close((mapper(tokens) - prefix)[:, 3], torch.ones(2, WIDTH))
+
+
+@pytest.mark.parametrize(("tokens", "wanted"), [(None, "output = 'patches'"), (6, "length = 6")])
+def test_a_prefix_of_patches_is_as_long_as_the_grid(tokens, wanted):
+    with pytest.raises(InputError, match=wanted):
+        build_mapper(config("patches", prefix_length=PATCHES), DIM, WIDTH, tokens=tokens)
+
+
 def test_mlp_is_tanh_between_two_linears():
     mapper = build_mapper(config("mlp"), DIM, WIDTH)
     hidden, out = mapper.hidden, mapper.out

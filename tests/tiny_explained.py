@@ -31,7 +31,8 @@ def patch_model(mapper: MapperConfig = MAPPER) -> ClipCap:
     model.encoder = encoder
     seen = encoder.encode([random_photo(np.random.default_rng(n)) for n in range(8)])
     with torch.no_grad():  # so that prefixes differ between photos
-        model.mapper.linear.weight.normal_().div_(seen.std())
+        first = model.mapper.hidden if mapper.kind == "patches" else model.mapper.linear
+        first.weight.normal_().div_(seen.std())
     return model.eval()
 
 

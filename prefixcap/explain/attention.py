@@ -6,7 +6,13 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from prefixcap.mapper import LinearMapper, MapperAttention, MLPMapper, TransformerMapper
+from prefixcap.mapper import (
+    LinearMapper,
+    MapperAttention,
+    MLPMapper,
+    PatchMapper,
+    TransformerMapper,
+)
 from prefixcap.model import ClipCap
 
 
@@ -17,7 +23,8 @@ def slot_attention(model: ClipCap, embeddings: Tensor) -> Tensor | None:
     Of a transformer mapper it is attention rollout (Abnar & Zuidema 2020): in each layer the mean
     over heads, half of it the token itself for the residual path, multiplied through all layers;
     what goes to the learned constants is left out. MLP and linear mappers pool the image tokens
-    once for all slots: (B, 1, N). None where the model reads one vector, which has no places.
+    once for all slots: (B, 1, N). A slot of patches is its own patch. None where the model reads
+    one vector, which has no places.
 
     Args:
         model: in evaluation mode.
@@ -30,6 +37,8 @@ def slot_attention(model: ClipCap, embeddings: Tensor) -> Tensor | None:
         read = embeddings.to(next(mapper.parameters()).dtype)
         weights = mapper.pool.score(read).softmax(dim=1)  # (B, N, 1)
         return weights.transpose(1, 2).float()
+    if isinstance(mapper, PatchMapper):
+        return torch.eye(embeddings.shape[1]).expand(len(embeddings), -1, -1)
     with _inputs_of_attention(mapper) as seen:
         model.prefix(embeddings)
     joint = None

@@ -14,7 +14,12 @@ from prefixcap.report.tables import Cell, Table, metric_title
 
 MEASURED, PUBLISHED, FLOOR = "measured", "published", "floor"
 NOTHING = Cell("")
-MAPPERS = {"mlp": "MLP", "transformer": "Transformer", "linear": "Linear"}
+MAPPERS = {
+    "mlp": "MLP",
+    "transformer": "Transformer",
+    "linear": "Linear",
+    "patches": "Patches",
+}
 
 
 def results_table(group: Group) -> Table:

@@ -81,6 +81,13 @@ def _mlp_model():
     ).eval()
 
 
+def test_a_slot_of_patches_is_its_own_place():
+    count = patch_model().config.embedding_tokens
+    model = patch_model(MapperConfig(kind="patches", prefix_length=count))
+    found = slot_attention(model, torch.randn(2, count, tiny_clipcap.EMBEDDING_DIM))
+    assert torch.equal(found, torch.eye(count).expand(2, -1, -1))
+
+
 def test_a_pooled_vector_has_no_places():
     embeddings = torch.randn(2, tiny_clipcap.EMBEDDING_DIM)
     assert slot_attention(tiny_clipcap.tiny_model().eval(), embeddings) is None
