@@ -142,7 +142,7 @@ def layout(vectors: np.ndarray, method: Method, seed: int) -> np.ndarray:
         from umap import UMAP
 
         near = max(2, perplexity(len(vectors)))
-        umap = UMAP(n_neighbors=near, metric="cosine", random_state=seed, n_jobs=1)  # seeds are serial
+        umap = UMAP(n_neighbors=near, metric="cosine", random_state=seed, n_jobs=1)
         return umap.fit_transform(vectors)
     if importlib.util.find_spec("sklearn") is None:
         raise MissingExtraError("scikit-learn", "map", "An embedding map")
