@@ -1,4 +1,4 @@
-"""AdamW or Muon with a rate per part of the model, warm-up and decay, and averaged weights."""
+"""AdamW with a rate per part of the model, warm-up and decay, and averaged weights."""
 
 import math
 from collections.abc import Iterable
@@ -6,38 +6,26 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from prefixcap.muon import Muon
 from prefixcap.recipe import TrainConfig
-
-PIXEL_CHANNELS = 3
 
 
 def build_optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
     """AdamW over the trainable parameters; norms and biases do not decay.
 
     Parameters of the language model and the encoder take their own rates where the recipe has them.
-    With `optimizer = "muon"` convolutions, but for those that read pixels, are stepped by Muon.
     """
-    muon = config.optimizer == "muon"
     rates = {"model.lm": config.lr_language_model, "model.encoder": config.lr_encoder}
-    groups: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in module.named_parameters():
         if not parameter.requires_grad:
             continue
         rate = rates.get(".".join(name.split(".")[:2])) or config.lr
         decay = config.weight_decay if parameter.ndim > 1 else 0.0
-        hidden = muon and parameter.ndim == 4 and parameter.shape[1] > PIXEL_CHANNELS
-        groups.setdefault((rate, decay, hidden), []).append(parameter)
-    optimizer = (Muon if muon else torch.optim.AdamW)(
+        groups.setdefault((rate, decay), []).append(parameter)
+    optimizer = torch.optim.AdamW(
         [
-            {
-                "params": parameters,
-                "lr": rate,
-                "peak_lr": rate,
-                "weight_decay": decay,
-                "orthogonal": hidden,
-            }
-            for (rate, decay, hidden), parameters in groups.items()
+            {"params": parameters, "lr": rate, "peak_lr": rate, "weight_decay": decay}
+            for (rate, decay), parameters in groups.items()
         ],
         betas=(0.9, config.beta2),
         eps=config.eps,

@@ -93,7 +93,6 @@ class TrainConfig(Settings):
 
     epochs: float = Field(10, gt=0)
     images_per_step: int = Field(8, ge=1)
-    optimizer: Literal["adamw", "muon"] = "adamw"  # muon: of convolutions, AdamW of the rest
     lr: float = Field(2e-5, gt=0)  # ClipCap, section 4
     lr_language_model: float | None = Field(None, gt=0)
     lr_encoder: float | None = Field(None, gt=0)
@@ -133,13 +132,9 @@ class TrainConfig(Settings):
         return self
 
     @model_validator(mode="after")
-    def _shards_are_for_adamw_without_average(self) -> Self:
+    def _shards_have_no_average(self) -> Self:
         if self.shard and self.ema:
             raise ValueError("shard keeps no averaged weights; set ema = 0, or leave shard out")
-        if self.shard and self.optimizer == "muon":
-            raise ValueError(
-                "muon needs whole weights; take optimizer = 'adamw', or leave shard out"
-            )
         return self
 
 
