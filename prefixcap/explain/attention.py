@@ -38,7 +38,8 @@ def slot_attention(model: ClipCap, embeddings: Tensor) -> Tensor | None:
         weights = mapper.pool.score(read).softmax(dim=1)  # (B, N, 1)
         return weights.transpose(1, 2).float()
     if isinstance(mapper, PatchMapper):
-        return torch.eye(embeddings.shape[1]).expand(len(embeddings), -1, -1)
+        places = torch.eye(embeddings.shape[1], device=embeddings.device)
+        return places.expand(len(embeddings), -1, -1)
     with _inputs_of_attention(mapper) as seen:
         model.prefix(embeddings)
     joint = None
