@@ -16,12 +16,15 @@ from prefixcap.explain.prefix import NearestToken, prefix_as_words, token_text
 from prefixcap.explain.slots import SlotEffect, slot_effects
 from prefixcap.images import Photo, Skipped, UnreadableImage, open_rgb
 from prefixcap.lstm import LstmCaptioner
+from prefixcap.mapper import PatchMapper
+from prefixcap.model import ClipCap
 
 PHOTO_PX = 720  # longest side of a photo that is kept
 ROLLOUT = (
     "attention rollout through the mapper's layers (Abnar & Zuidema 2020), from each slot to the "
     "image tokens"
 )
+OWN_PLACE = "each slot's own place, whose patch token it is"
 POOLING = "the weights by which the mapper pools the image tokens, the same for all slots"
 WORD_ATTENTION = "the LSTM's attention when it writes each word (Xu et al. 2015)"
 
@@ -203,11 +206,18 @@ def _slots(
     return _Parts(
         "slots",
         looks,
-        "" if maps is None else POOLING if pools else ROLLOUT,
+        "" if maps is None else _told_of_maps(model, pools=pools),
         maps[:, 0] if pools else None,
         sharing(prefixes) if several else None,
         same_word_share(words) if several else None,
     )
+
+
+def _told_of_maps(model: ClipCap, *, pools: bool) -> str:
+    """What the maps of a model of patch tokens show."""
+    if isinstance(model.mapper, PatchMapper):
+        return OWN_PLACE
+    return POOLING if pools else ROLLOUT
 
 
 def _words(model: LstmCaptioner, embedding: Tensor, caption: Caption) -> list[Look]:

@@ -8,7 +8,7 @@ from prefixcap.config import MapperConfig
 from prefixcap.errors import InputError
 from prefixcap.explain.attention import slot_attention
 from prefixcap.explain.numbers import sharing
-from prefixcap.explain.photos import POOLING, ROLLOUT, explain_photos
+from prefixcap.explain.photos import OWN_PLACE, POOLING, ROLLOUT, explain_photos
 from prefixcap.explain.prefix import prefix_as_words
 from prefixcap.images import Photo, open_rgb
 from tests.test_lstm import captioner_model
@@ -55,6 +55,14 @@ def test_a_pooling_mapper_has_one_map_for_each_photo(tmp_path):
     assert found.maps == POOLING
     assert sum(found.photos[0].pooled) == pytest.approx(1)
     assert {look.weights for look in found.photos[0].looks} == {None}
+
+
+def test_a_slot_of_patches_says_that_it_is_its_own_place(tmp_path):
+    count = patch_captioner().model.config.embedding_tokens
+    captioner = patch_captioner(MapperConfig(kind="patches", prefix_length=count))
+    found = explain_photos(captioner, photo_files(tmp_path, 2))
+    assert found.maps == OWN_PLACE
+    assert [look.weights.index(1) for look in found.photos[0].looks] == list(range(count))
 
 
 def test_photos_that_cannot_be_read_are_named_and_the_others_explained(tmp_path):
