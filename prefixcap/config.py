@@ -92,6 +92,9 @@ class EncoderConfig(Settings):
         return self
 
 
+LONGEST_PREFIX = 80  # of ClipCap's figure 7
+
+
 class MapperConfig(Settings):
     """Mapping network from an embedding to a prefix (ClipCap, sections 3.1 and 3.2).
 
@@ -101,7 +104,7 @@ class MapperConfig(Settings):
     """
 
     kind: Literal["mlp", "transformer", "linear", "patches"] = "transformer"
-    prefix_length: int = Field(10, ge=1, le=80)
+    prefix_length: int = Field(10, ge=1, le=LONGEST_PREFIX)
     clip_length: int = Field(10, ge=1, le=256)
     layers: int = Field(8, ge=1)
     heads: int = Field(8, ge=1)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from prefixcap.config import MapperConfig
+from prefixcap.config import LONGEST_PREFIX, MapperConfig
 from prefixcap.errors import InputError
 from prefixcap.products import FastLinear
 
@@ -173,10 +173,9 @@ class PatchMapper(nn.Module):
         super().__init__()
         if config.prefix_length != tokens:
             found = "one pooled vector" if tokens is None else f"{tokens} patch tokens"
-            wanted = "encoder.output = 'patches'" if tokens is None else f"prefix_length = {tokens}"
             raise InputError(
                 f"mapper.kind 'patches' with prefix_length = {config.prefix_length}: the encoder "
-                f"gives {found}; set {wanted}"
+                f"gives {found}; {_mending(tokens)}"
             )
         hidden = config.hidden_dim or MLP_RATIO * lm_dim
         self.norm = nn.LayerNorm(embedding_dim)
@@ -189,6 +188,15 @@ class PatchMapper(nn.Module):
         """Prefix (B, N, lm_dim) of patch tokens (B, N, D)."""
         hidden = F.gelu(self.hidden(self.norm(embedding)))
         return self.out(self.dropout(hidden)) + self.positions  # (B, N, W)
+
+
+def _mending(tokens: int | None) -> str:
+    """What to do where a prefix of patches does not fit an encoder of `tokens` patch tokens."""
+    if tokens is None:
+        return "set encoder.output = 'patches'"
+    if tokens > LONGEST_PREFIX:
+        return f"a prefix has {LONGEST_PREFIX} at most, take mapper.kind = 'transformer'"
+    return f"set prefix_length = {tokens}"
 
 
 Mapper = LinearMapper | MLPMapper | TransformerMapper | PatchMapper

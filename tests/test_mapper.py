@@ -44,7 +44,10 @@ def test_patches_are_mapped_one_by_one_and_know_their_place():
     torch.testing.assert_close((mapper(tokens) - prefix)[:, 3], torch.ones(2, WIDTH))
 
 
-@pytest.mark.parametrize(("tokens", "wanted"), [(None, "output = 'patches'"), (6, "length = 6")])
+@pytest.mark.parametrize(
+    ("tokens", "wanted"),
+    [(None, "output = 'patches'"), (6, "length = 6"), (196, "80 at most, take .*'transformer'")],
+)
 def test_a_prefix_of_patches_is_as_long_as_the_grid(tokens, wanted):
     with pytest.raises(InputError, match=wanted):
         build_mapper(config("patches", prefix_length=PATCHES), DIM, WIDTH, tokens=tokens)
