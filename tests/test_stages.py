@@ -121,24 +121,31 @@ def test_language_stage_needs_no_photo_and_its_weights_are_taken_over(world):
         run_caption(both, RunFolder(world / "runs/both", both), Watch())
 
 
-def test_a_captioner_goes_on_at_another_resolution(world):
+@pytest.mark.parametrize(
+    ("kind", "lengths", "kept"),
+    [("transformer", (2, 2), "linear"), ("patches", (16, 64), "hidden")],
+)
+def test_a_captioner_goes_on_at_another_resolution(world, kind, lengths, kept):
     text = caption_recipe(world / "data")
+    runs = f"small-{kind}", f"large-{kind}"
+    shared = [f"mapper.kind={kind}", "language_model.positions=96"]
+    mapper = [[*shared, f"mapper.prefix_length={length}"] for length in lengths]
     encoder = f"encoder_from={world}/runs/tiny-distill"
-    small = recipe_from(world, "p.toml", text, "name=small", "train.epochs=1", encoder)
-    run_caption(small, RunFolder(world / "runs/small", small), Watch())
-    change = ["name=large", "encoder.preprocess.crop_px=64", "train.epochs=0.01"]
-    large = recipe_from(world, "q.toml", text, f"start_from={world}/runs/small/model", *change)
-    run_caption(large, RunFolder(world / "runs/large", large), Watch())
-    before, after = (
-        load_file(world / f"runs/{n}/model/model.safetensors") for n in ("small", "large")
-    )
+    start = [f"name={runs[0]}", "train.epochs=1", encoder, *mapper[0]]
+    small = recipe_from(world, "p.toml", text, *start)
+    run_caption(small, RunFolder(world / "runs" / runs[0], small), Watch())
+    change = ["encoder.preprocess.crop_px=64", "train.epochs=0.01", *mapper[1]]
+    start = [f"name={runs[1]}", f"start_from={world}/runs/{runs[0]}/model", *change]
+    large = recipe_from(world, "q.toml", text, *start)
+    run_caption(large, RunFolder(world / "runs" / runs[1], large), Watch())
+    before, after = (load_file(world / f"runs/{n}/model/model.safetensors") for n in runs)
     former, now = before["mapper.positions"], after["mapper.positions"]
     assert len(now) == 4 * len(former)
     assert former.abs().max() > 0  # it learned something
     torch.testing.assert_close(now.mean(0), former.mean(0))
-    for name in ("mapper.linear.weight", "encoder.network.stem.0.weight"):
+    for name in (f"mapper.{kept}.weight", "encoder.network.stem.0.weight"):
         assert torch.equal(after[name], before[name])
-    config = json.loads((world / "runs/large/model/config.json").read_text())
+    config = json.loads((world / f"runs/{runs[1]}/model/config.json").read_text())
     assert config["encoder"]["preprocess"]["crop_px"] == 64
 
 
