@@ -12,7 +12,14 @@ from prefixcap.errors import InputError
 FORMAT_VERSION = 1
 
 EncoderKind = Literal[
-    "clip", "siglip", "dinov2", "clip_resnet", "imagenet_resnet", "resnet", "mobilenetv2"
+    "clip",
+    "siglip",
+    "dinov2",
+    "clip_resnet",
+    "imagenet_resnet",
+    "resnet",
+    "fused_mbconv",
+    "mobilenetv2",
 ]
 Stop = Literal["end", "word", "either"]
 S = TypeVar("S", bound=BaseModel)
@@ -60,6 +67,31 @@ class ResNetConfig(Settings):
         return self
 
 
+class FusedMbConvConfig(Settings):
+    """Fused inverted residuals (Tan & Le 2021, section 3.2): per stage widths, depths and strides.
+
+    `widths` are those of the linear ends of the blocks, `hidden` those of their 3x3 convolutions.
+    `last_width` is that of a patch token.
+    """
+
+    stem_width: int = Field(32, ge=1)
+    widths: tuple[int, ...] = (24, 32, 64, 96, 160, 320)
+    hidden: tuple[int, ...] = (96, 128, 224, 256, 448, 640)
+    depths: tuple[int, ...] = (2, 3, 4, 4, 3, 1)
+    strides: tuple[int, ...] = (2, 2, 2, 1, 2, 1)
+    last_width: int = Field(1280, ge=1)
+
+    @model_validator(mode="after")
+    def _same_number_of_stages(self) -> Self:
+        given = {
+            name: len(getattr(self, name)) for name in ("widths", "hidden", "depths", "strides")
+        }
+        if len(set(given.values())) > 1 or not self.widths:
+            found = ", ".join(f"{count} {name}" for name, count in given.items())
+            raise ValueError(f"{found}; give one of each a stage")
+        return self
+
+
 class EncoderConfig(Settings):
     """Which frozen image encoder, and what is taken from it.
 
@@ -79,11 +111,19 @@ class EncoderConfig(Settings):
     stated_dim: int | None = Field(None, ge=1)
     preprocess: PreprocessConfig | None = None  # None: what the encoder's own files say
     resnet: ResNetConfig | None = None
+    fused_mbconv: FusedMbConvConfig | None = None
+
+    @property
+    def is_trained_here(self) -> bool:
+        """Whether its weights are only ever in a run or a model, since nobody publishes any."""
+        return self.kind in ("resnet", "fused_mbconv")
 
     @model_validator(mode="after")
     def _has_a_source(self) -> Self:
-        if self.kind == "resnet" and self.resnet is None:
-            raise ValueError("an encoder of kind 'resnet' needs its [encoder.resnet] sizes")
+        if self.is_trained_here and getattr(self, self.kind) is None:
+            raise ValueError(
+                f"an encoder of kind {self.kind!r} needs its [encoder.{self.kind}] sizes"
+            )
         if self.stated_dim and (self.stored or self.output != "pooled" or not self.name):
             raise ValueError(
                 "stated_dim is for pooled vectors of a named encoder whose weights are elsewhere; "

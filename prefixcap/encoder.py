@@ -25,6 +25,7 @@ from prefixcap.encoder_names import (
     sizes_of,
 )
 from prefixcap.errors import InputError
+from prefixcap.fused_mbconv import FusedMbConvNet
 from prefixcap.hub import CONFIG_FILE, model_file
 from prefixcap.imagenet_resnet import ImageNetResNet, sizes_named
 from prefixcap.mobilenet import MobileNetV2
@@ -205,9 +206,9 @@ def load_encoder(
         InputError: the weights cannot be found or read, a tensor is missing or of another shape,
             or they are those of another kind of model.
     """
-    if config.kind == "resnet":
+    if config.is_trained_here:
         raise InputError(
-            "an encoder of kind 'resnet' has its weights in a model folder or a run; "
+            f"an encoder of kind {config.kind!r} has its weights in a model folder or a run; "
             "load that model, or train it: prefixcap train RECIPE"
         )
     if not config.name:
@@ -224,6 +225,8 @@ def build_encoder(config: EncoderConfig) -> ImageEncoder:
     """
     if config.kind == "resnet" and config.resnet is not None:
         return _wrapped(config, ResNet(config.resnet))
+    if config.kind == "fused_mbconv" and config.fused_mbconv is not None:
+        return _wrapped(config, FusedMbConvNet(config.fused_mbconv))
     if config.kind == "mobilenetv2":
         return _wrapped(config, MobileNetV2(symmetric=not names_int8(config.name)))
     if config.kind == "clip_resnet":
@@ -277,8 +280,10 @@ def _own_preprocess(config: EncoderConfig, network: nn.Module) -> PreprocessConf
     if isinstance(network, ClipResNet):
         size = network.sizes.image_size
         return PreprocessConfig(crop_px=size, resize_px=size)
-    if config.kind == "resnet":
-        raise InputError("encoder of kind 'resnet': set its [encoder.preprocess], such as crop_px")
+    if config.is_trained_here:
+        raise InputError(
+            f"encoder of kind {config.kind!r}: set its [encoder.preprocess], such as crop_px"
+        )
     return preprocess_from_folder(config.name, config.revision)
 
 

@@ -103,6 +103,16 @@ class MobileNetV2(nn.Module):
         patches = self.features(pixel_values).flatten(2).transpose(1, 2)  # (B, N, 1280)
         return patches.mean(dim=1), patches
 
+    def stages(self) -> list[nn.Sequential]:
+        """Its layers, cut where the features are narrow: at the ends of all stages but the first.
+
+        The last is the one to the patches. From pixels one after the other they give 24, 32, 64,
+        96, 160 and 1280 channels, at 4, 8, 16, 16, 32 and 32 pixels to a cell.
+        """
+        ends = [1 + sum(repeats for _, _, repeats, _ in STAGES[: n + 1]) for n in range(1, 6)]
+        starts = [0, *ends]
+        return [self.features[start:end] for start, end in zip(starts, [*ends, None], strict=True)]
+
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], source: str) -> "MobileNetV2":
         """Network with weights under torchvision's names or timm's, batch-norm beside or folded in.

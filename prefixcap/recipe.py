@@ -57,6 +57,30 @@ class ViewConfig(Settings):
     within: float = Field(1.0, gt=0, le=1)  # least area of a look at a stored crop (distillation)
 
 
+class HintConfig(Settings):
+    """Distillation stage by stage: the student's features between its stages are the teacher's.
+
+    `forced` gives each stage what the teacher's stage before it gives, so that each learns by
+    itself (Li et al. 2020, section 3.2); otherwise the stages are one network, each end of which
+    has a hint (Romero et al. 2015, section 2.2). `shares` are those of a batch that each stage
+    learns from; early stages have many places in each photo. Forced stages only.
+    """
+
+    forced: bool = False
+    shares: tuple[float, ...] = ()
+    pooled_weight: float = Field(0.0, ge=0)  # of the error of the pooled patches
+
+    @model_validator(mode="after")
+    def _shares_are_of_forced_stages(self) -> Self:
+        if self.shares and not self.forced:
+            raise ValueError("shares are for forced = true; a whole network sees the whole batch")
+        if any(not 0 < share <= 1 for share in self.shares):
+            raise ValueError(f"shares are above 0 and at most 1, found {self.shares}")
+        if self.pooled_weight and self.forced:
+            raise ValueError("pooled_weight is for forced = false; no forced stage sees them all")
+        return self
+
+
 class DistillConfig(Settings):
     """Weights of the losses that carry a teacher's knowledge into a small encoder."""
 
@@ -70,6 +94,9 @@ class DistillConfig(Settings):
     components_weight: float = Field(0.0, ge=0)
     components: int = Field(96, ge=1)  # principal ones of the teacher's pooled vectors
     paste: float = Field(0.0, ge=0, le=1)  # share of looks into which part of another is pasted
+    hints: HintConfig | None = (
+        None  # in place of all the weights above; the teacher runs in the loop
+    )
 
 
 class SelfCriticalConfig(Settings):

@@ -20,6 +20,7 @@ from prefixcap.embeddings import EmbeddingStore, StoreItem
 from prefixcap.encoder import ImageEncoder, StatedEncoder, build_encoder, load_encoder
 from prefixcap.errors import InputError
 from prefixcap.foreign_embeddings import import_store
+from prefixcap.hints import VARIANCE_PHOTOS, HintDistiller, PhotoBatches, check_preprocess
 from prefixcap.images import Skipped
 from prefixcap.memory import keep_freed_memory
 from prefixcap.model import ClipCap
@@ -139,11 +140,14 @@ def distill_recipe(recipe: Recipe, run: RunFolder, watch: Watch) -> None:
         raise InputError(f"recipe {recipe.name}: stage 'distill' needs a [distill] table")
     prepare(recipe)
     records = read_sources(recipe.data)
-    store = EmbeddingStore(expand(recipe.store))
     teacher = load_encoder(_stored_encoder(recipe), dtype=torch.bfloat16)
-    store.check_encoder(teacher)
     student = build_encoder(recipe.encoder)
     start_from(student, recipe.encoder_from)
+    if recipe.distill.hints:
+        _distill_stages(recipe, records, student, teacher, run, watch)
+        return
+    store = EmbeddingStore(expand(recipe.store))
+    store.check_encoder(teacher)
     statistics = teacher_statistics(store, recipe.distill.components)
     classifier = getattr(teacher.network, "classifier", None)
     classifier = classifier.float() if isinstance(classifier, nn.Linear) else None
@@ -158,6 +162,42 @@ def distill_recipe(recipe: Recipe, run: RunFolder, watch: Watch) -> None:
         _look_options(recipe),
         run.processes,
     )
+    _distil(task, batches, records, recipe, run, watch)
+
+
+def _distill_stages(
+    recipe: Recipe,
+    records: Sequence[CaptionRecord],
+    student: ImageEncoder,
+    teacher: ImageEncoder,
+    run: RunFolder,
+    watch: Watch,
+) -> None:
+    """Train the student on hints of the teacher, which looks at each batch itself."""
+    if recipe.store or recipe.views.stored:
+        raise InputError(
+            f"recipe {recipe.name}: with distill.hints the teacher looks at each view itself; "
+            "leave store and views.stored out"
+        )
+    teacher.network.to(memory_format=torch.channels_last)
+    check_preprocess(student, teacher)
+    photos = load_photos(records, recipe, run, watch)
+    source = PixelSource(photos, recipe.views, student.config.preprocess)
+    batches = PhotoBatches(source, recipe.train, run.processes)
+    looks = batches.some(VARIANCE_PHOTOS)
+    task = HintDistiller(student.eval(), teacher, looks, recipe.distill.hints)
+    _distil(task, batches, records, recipe, run, watch)
+
+
+def _distil(
+    task: Distiller | HintDistiller,
+    batches: DistillBatches | PhotoBatches,
+    records: Sequence[CaptionRecord],
+    recipe: Recipe,
+    run: RunFolder,
+    watch: Watch,
+) -> None:
+    """Train the task's encoder and save it into the run folder."""
     run.hold_data(data=[(record.image_id, record.captions) for record in records])
     task.to(memory_format=torch.channels_last)
     count_trained(task, run, watch)
