@@ -18,7 +18,7 @@ EncoderKind = Literal[
     "clip_resnet",
     "imagenet_resnet",
     "resnet",
-    "fused_mbconv",
+    "mbconv",
     "mobilenetv2",
 ]
 Stop = Literal["end", "word", "either"]
@@ -67,25 +67,26 @@ class ResNetConfig(Settings):
         return self
 
 
-class FusedMbConvConfig(Settings):
-    """Fused inverted residuals (Tan & Le 2021, section 3.2): per stage widths, depths and strides.
+class MbConvConfig(Settings):
+    """Inverted residuals, fused or not, as EfficientNetV2 has them (Tan & Le 2021, section 3.2).
 
-    `widths` are those of the linear ends of the blocks, `hidden` those of their 3x3 convolutions.
-    `last_width` is that of a patch token.
+    For each stage: `widths` of its blocks' linear ends, `hidden` channels between them, `depths`,
+    `strides` of its first block, and whether its blocks are `fused`: one dense 3x3 convolution,
+    or else a 1x1 and a depthwise one. `last_width` is that of a patch token.
     """
 
     stem_width: int = Field(32, ge=1)
     widths: tuple[int, ...] = (24, 32, 64, 96, 160, 320)
-    hidden: tuple[int, ...] = (96, 128, 224, 256, 448, 640)
-    depths: tuple[int, ...] = (2, 3, 4, 4, 3, 1)
+    hidden: tuple[int, ...] = (128, 160, 224, 256, 960, 1920)
+    depths: tuple[int, ...] = (3, 3, 4, 4, 4, 1)
     strides: tuple[int, ...] = (2, 2, 2, 1, 2, 1)
+    fused: tuple[bool, ...] = (True, True, True, True, False, False)
     last_width: int = Field(1280, ge=1)
 
     @model_validator(mode="after")
     def _same_number_of_stages(self) -> Self:
-        given = {
-            name: len(getattr(self, name)) for name in ("widths", "hidden", "depths", "strides")
-        }
+        names = ("widths", "hidden", "depths", "strides", "fused")
+        given = {name: len(getattr(self, name)) for name in names}
         if len(set(given.values())) > 1 or not self.widths:
             found = ", ".join(f"{count} {name}" for name, count in given.items())
             raise ValueError(f"{found}; give one of each a stage")
@@ -111,12 +112,12 @@ class EncoderConfig(Settings):
     stated_dim: int | None = Field(None, ge=1)
     preprocess: PreprocessConfig | None = None  # None: what the encoder's own files say
     resnet: ResNetConfig | None = None
-    fused_mbconv: FusedMbConvConfig | None = None
+    mbconv: MbConvConfig | None = None
 
     @property
     def is_trained_here(self) -> bool:
         """Whether its weights are only ever in a run or a model, since nobody publishes any."""
-        return self.kind in ("resnet", "fused_mbconv")
+        return self.kind in ("resnet", "mbconv")
 
     @model_validator(mode="after")
     def _has_a_source(self) -> Self:

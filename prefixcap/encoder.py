@@ -25,9 +25,9 @@ from prefixcap.encoder_names import (
     sizes_of,
 )
 from prefixcap.errors import InputError
-from prefixcap.fused_mbconv import FusedMbConvNet
 from prefixcap.hub import CONFIG_FILE, model_file
 from prefixcap.imagenet_resnet import ImageNetResNet, sizes_named
+from prefixcap.mbconv import MbConvNet
 from prefixcap.mobilenet import MobileNetV2
 from prefixcap.preprocess import pixels, preprocess_from_folder
 from prefixcap.resnet import ResNet
@@ -225,8 +225,8 @@ def build_encoder(config: EncoderConfig) -> ImageEncoder:
     """
     if config.kind == "resnet" and config.resnet is not None:
         return _wrapped(config, ResNet(config.resnet))
-    if config.kind == "fused_mbconv" and config.fused_mbconv is not None:
-        return _wrapped(config, FusedMbConvNet(config.fused_mbconv))
+    if config.kind == "mbconv" and config.mbconv is not None:
+        return _wrapped(config, MbConvNet(config.mbconv))
     if config.kind == "mobilenetv2":
         return _wrapped(config, MobileNetV2(symmetric=not names_int8(config.name)))
     if config.kind == "clip_resnet":

@@ -72,7 +72,7 @@ class HintDistiller(nn.Module):
         self.encoder, self.config = encoder, config
         check_preprocess(encoder, teacher)
         self._teacher = tuple(stages_of(teacher))  # a tuple: its weights are none of the task's
-        ours = stages_of(encoder)
+        ours = stages_of(encoder.eval())  # a look here is none that batch-norm learns from
         with torch.no_grad():
             theirs = self._features(looks[:1])
             widths = [stage(part.float()).shape for stage, part in zip(ours, theirs, strict=False)]
@@ -151,7 +151,7 @@ def stages_of(encoder: ImageEncoder) -> list[nn.Module]:
     if stages is None:
         raise InputError(
             f"distill.hints: an encoder of kind {encoder.config.kind!r} has no stages to compare; "
-            "expected 'mobilenetv2' as the teacher and 'fused_mbconv' as the student"
+            "expected 'mobilenetv2' as the teacher and 'mbconv' as the student"
         )
     return stages()
 

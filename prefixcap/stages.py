@@ -185,7 +185,7 @@ def _distill_stages(
     source = PixelSource(photos, recipe.views, student.config.preprocess)
     batches = PhotoBatches(source, recipe.train, run.processes)
     looks = batches.some(VARIANCE_PHOTOS)
-    task = HintDistiller(student.eval(), teacher, looks, recipe.distill.hints)
+    task = HintDistiller(student, teacher, looks, recipe.distill.hints)
     _distil(task, batches, records, recipe, run, watch)
 
 

@@ -7,7 +7,7 @@ import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
-from prefixcap.config import EncoderConfig, FusedMbConvConfig, PreprocessConfig
+from prefixcap.config import EncoderConfig, MbConvConfig, PreprocessConfig
 from prefixcap.encoder import build_encoder
 from prefixcap.errors import InputError
 from prefixcap.hints import LEAST_VARIANCE, HintDistiller, PhotoBatch
@@ -20,7 +20,7 @@ from tests.tiny_run import write_photos
 
 SIZES = {
     "stem_width": 4, "widths": (4, 6), "hidden": (8, 12), "depths": (1, 2), "strides": (2, 2),
-    "last_width": 10,
+    "fused": (True, False), "last_width": 10,
 }  # fmt: skip
 
 
@@ -29,10 +29,10 @@ def encoder(seed: int = 0, crop_px: int = 32, **sizes):
     torch.manual_seed(seed)
     square = PreprocessConfig(resize="squash", crop_px=crop_px)
     config = EncoderConfig(
-        kind="fused_mbconv",
+        kind="mbconv",
         output="patches",
         stored=True,
-        fused_mbconv=FusedMbConvConfig(**SIZES | sizes),
+        mbconv=MbConvConfig(**SIZES | sizes),
         preprocess=square,
     )
     return build_encoder(config).eval()
@@ -83,7 +83,7 @@ def test_forced_stages_learn_by_themselves_and_a_chain_as_one():
         found = task.loss(PhotoBatch(looks()))[2]
         with torch.no_grad():
             spoilt = encoder(1)
-            spoilt.network.layers[0][0][0].weight.zero_()  # the stem of the first stage
+            spoilt.network.parts[0][0][0].weight.zero_()  # the stem of the first stage
         changed = HintDistiller(spoilt, teacher, looks(), HintConfig(forced=forced))
         before[forced] = (found, changed.loss(PhotoBatch(looks()))[2])
     same = {forced: one["stage_2"] == other["stage_2"] for forced, (one, other) in before.items()}
@@ -154,11 +154,11 @@ mirror = true
 stored_px = 32
 
 [encoder]
-kind = "fused_mbconv"
+kind = "mbconv"
 output = "patches"
 stored = true
 
-[encoder.fused_mbconv]
+[encoder.mbconv]
 stem_width = 8
 hidden = [8, 8, 16, 16, 16, 32]
 depths = [1, 1, 1, 1, 1, 1]
@@ -224,7 +224,7 @@ def test_every_stage_learns_and_then_all_as_one(world):
             first, last = (sum(line[name] for line in some) for some in (lines[:3], lines[-3:]))
             assert last < first, (folder.name, name)
     tensors = load_file(chained / "encoder.safetensors")
-    assert all(name.startswith("encoder.network.layers.") for name in tensors)
+    assert all(name.startswith("encoder.network.parts.") for name in tensors)
     assert all(torch.isfinite(tensor).all() for tensor in tensors.values())
 
 
