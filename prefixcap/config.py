@@ -11,16 +11,8 @@ from prefixcap.errors import InputError
 
 FORMAT_VERSION = 1
 
-EncoderKind = Literal[
-    "clip",
-    "siglip",
-    "dinov2",
-    "clip_resnet",
-    "imagenet_resnet",
-    "resnet",
-    "mbconv",
-    "mobilenetv2",
-]
+PublishedKind = Literal["clip", "siglip", "dinov2", "clip_resnet", "imagenet_resnet", "mobilenetv2"]
+EncoderKind = PublishedKind | Literal["resnet", "mbconv"]  # nobody publishes weights of these
 Stop = Literal["end", "word", "either"]
 S = TypeVar("S", bound=BaseModel)
 

@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from prefixcap.config import ResNetConfig
+from prefixcap.folded_norm import conv_norm
 
 
 class BasicBlock(nn.Module):
@@ -24,8 +25,9 @@ class BasicBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Feature map (B, width, H / stride, W / stride) from (B, in_width, H, W)."""
-        out = self.act(self.norm1(self.conv1(x)))
-        return self.act(self.norm2(self.conv2(out)) + self.shortcut(x))
+        out = self.act(conv_norm(self.conv1, self.norm1, x))
+        shortcut = x if isinstance(self.shortcut, nn.Identity) else conv_norm(*self.shortcut, x)
+        return self.act(conv_norm(self.conv2, self.norm2, out) + shortcut)
 
 
 class ResNet(nn.Module):
@@ -58,7 +60,8 @@ class ResNet(nn.Module):
 
     def grid(self, pixel_values: Tensor) -> Tensor:
         """Last feature map (B, D, S/32, S/32) from pixels (B, 3, S, S)."""
-        return self.blocks(self.stem(pixel_values))
+        x = self.stem[2](conv_norm(*self.stem[:2], pixel_values))
+        return self.blocks(self.stem[5](conv_norm(*self.stem[3:5], x)))
 
     def forward(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
         """Pooled embedding (B, D) and patch tokens (B, N, D), row by row, from (B, 3, S, S)."""
