@@ -1,15 +1,13 @@
-"""Images per CPU second: preprocessing, ViT-B/32 beside transformers, ResNet-50 beside itself.
+"""Images per CPU second: preprocessing and ViT-B/32, ours beside transformers in one run.
 
     OMP_NUM_THREADS=1 python benchmarks/encoder.py [--photos FOLDER] [--device cuda]
 
 Random weights at the real size. The baselines are transformers' CLIPImageProcessorPil, and its
-CLIP on one image at a time in float32; for ResNet-50 it is the same network with its batch-norms
-not folded into the convolutions. Rounds of all variants are interleaved, so that a busy
+CLIP on one image at a time in float32. Rounds of all variants are interleaved, so that a busy
 machine slows each alike; the median round counts. On a GPU, wall-clock seconds are taken instead.
 """
 
 import argparse
-import copy
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -23,12 +21,10 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 
 from prefixcap.config import EncoderConfig, PreprocessConfig
 from prefixcap.encoder import ImageEncoder
-from prefixcap.imagenet_resnet import SIZES, ImageNetResNet
 from prefixcap.preprocess import pixels
 from prefixcap.transformer_encoders import ClipViT
 
 BATCH = 64
-FEW = 8  # photos that a convolution network is given at a time on a CPU
 ROUNDS = 5
 SIZE_PX = (640, 480)  # of the made-up photos: COCO's most frequent size
 
@@ -47,9 +43,7 @@ def main() -> None:
     encoders = {d: vit_b32(d, arguments.device) for d in (torch.float32, torch.bfloat16)}
     batch = torch.randn(BATCH, 3, 224, 224, device=arguments.device)
     print_table("ViT-B/32", encoding(encoders, batch), BATCH, arguments)
-    print(f"cosine of bf16 to fp32: {lowest_cosine(encoders, images):.5f} at least\n")
-    few = batch[:FEW].contiguous(memory_format=torch.channels_last)
-    print_table(f"ResNet-50, batch {FEW}", folding(few), FEW, arguments)
+    print(f"cosine of bf16 to fp32: {lowest_cosine(encoders, images):.5f} at least")
 
 
 def preprocessing(images: Sequence[Image.Image]) -> dict[str, Callable[[], object]]:
@@ -72,25 +66,6 @@ def encoding(
         "prefixcap fp32, one by one": lambda: [exact(p[None]) for p in batch],
         f"prefixcap fp32, batch {BATCH}": lambda: exact(batch),
         f"prefixcap bf16, batch {BATCH}": lambda: rounded(batch),
-    }
-
-
-def folding(batch: torch.Tensor) -> dict[str, Callable[[], object]]:
-    """Ways to encode pixels (B, 3, 224, 224) by convolutions; the first is the baseline."""
-    torch.manual_seed(0)
-    exact = ImageNetResNet(SIZES["resnet50"]).eval().requires_grad_(False).to(batch.device)
-    exact = exact.to(memory_format=torch.channels_last)
-    rounded, pixels16 = copy.deepcopy(exact).bfloat16(), batch.bfloat16()
-
-    def plain(network: ImageNetResNet, given: torch.Tensor) -> None:
-        with torch.inference_mode(False), torch.enable_grad():  # no weight asks for a gradient
-            network(given)
-
-    return {
-        "fp32, batch-norm by itself": lambda: plain(exact, batch),
-        "fp32, folded": lambda: exact(batch),
-        "bf16, batch-norm by itself": lambda: plain(rounded, pixels16),
-        "bf16, folded": lambda: rounded(pixels16),
     }
 
 

@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from prefixcap.errors import InputError
-from prefixcap.folded_norm import conv_norm
 
 PREFIX = "visual."
 EXPANSION = 4  # a bottleneck's output is 4 times as wide as its inner convolutions
@@ -66,10 +65,10 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Feature map (B, 4 * width, H / stride, W / stride) from (B, in_width, H, W)."""
-        out = F.relu(conv_norm(self.conv1, self.bn1, x))
-        out = self._pool(F.relu(conv_norm(self.conv2, self.bn2, out)))
-        out = conv_norm(self.conv3, self.bn3, out)
-        shortcut = x if self.downsample is None else conv_norm(*self.downsample, self._pool(x))
+        out = F.relu(self.bn1(self.conv1(x)))
+        out = self._pool(F.relu(self.bn2(self.conv2(out))))
+        out = self.bn3(self.conv3(out))
+        shortcut = x if self.downsample is None else self.downsample(self._pool(x))
         return F.relu(out + shortcut)
 
     def _pool(self, x: Tensor) -> Tensor:
@@ -134,9 +133,9 @@ class ClipResNet(nn.Module):
         """Pooled embedding (B, D) and patch tokens (B, N, grid_dim), from pixels (B, 3, S, S)."""
         # Channels last: a quarter faster on a CPU, and every layer hands the layout on.
         x = pixel_values.contiguous(memory_format=torch.channels_last)
-        x = F.relu(conv_norm(self.conv1, self.bn1, x))
-        x = F.relu(conv_norm(self.conv2, self.bn2, x))
-        x = F.avg_pool2d(F.relu(conv_norm(self.conv3, self.bn3, x)), 2)
+        x = F.relu(self.bn1(self.conv1(x)))
+        x = F.relu(self.bn2(self.conv2(x)))
+        x = F.avg_pool2d(F.relu(self.bn3(self.conv3(x))), 2)
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         patches = x.flatten(2).transpose(1, 2)  # (B, N, grid_dim)
         return self.attnpool(patches), patches

@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.activations import QuickGELUActivation
 
-from prefixcap.folded_norm import version
 from prefixcap.packed_linear import Linear, PackedLinear, can_pack
 
 QUICK_GELU = 1.702  # Hendrycks and Gimpel 2016, section 2: GELU(x) is close to x sigmoid(1.702 x)
@@ -46,12 +45,12 @@ class FrozenLinear(nn.Module):
         sources = [t.detach() for t in (self.weight, self.bias) if t is not None]
         self._packed = PackedLinear(sources[0], sources[1] if len(sources) > 1 else None)
         # Holding on to the sources keeps their addresses from being given to other tensors.
-        self._packed_from = tuple((source, version(source)) for source in sources)
+        self._packed_from = tuple((source, _version(source)) for source in sources)
 
     def _is_current(self) -> bool:
         """Whether weight and bias are still those, unchanged, that were packed."""
         return all(
-            now.data_ptr() == then.data_ptr() and now.dtype == then.dtype and version(now) == seen
+            now.data_ptr() == then.data_ptr() and now.dtype == then.dtype and _version(now) == seen
             for now, (then, seen) in zip((self.weight, self.bias), self._packed_from, strict=False)
         )
 
@@ -78,3 +77,8 @@ def hasten(network: nn.Module) -> None:
                 setattr(parent, name, FrozenLinear(child))
             elif type(child) is QuickGELUActivation:
                 setattr(parent, name, FrozenQuickGelu())
+
+
+def _version(weight: Tensor) -> int:
+    """Count of in-place changes; tensors made in inference mode keep none, nor are they trained."""
+    return 0 if weight.is_inference() else weight._version

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from prefixcap.errors import InputError
-from prefixcap.folded_norm import conv_norm
 
 
 @dataclass(frozen=True)
@@ -58,10 +57,9 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Feature map (B, out, H / stride, W / stride) from (B, in, H, W)."""
-        is_same = isinstance(self.downsample, nn.Identity)
-        shortcut = x if is_same else conv_norm(*self.downsample, x)
+        shortcut = self.downsample(x)
         for number in range(1, self.count + 1):
-            x = conv_norm(getattr(self, f"conv{number}"), getattr(self, f"bn{number}"), x)
+            x = getattr(self, f"bn{number}")(getattr(self, f"conv{number}")(x))
             x = (x if number < self.count else x + shortcut).relu()
         return x
 
@@ -92,7 +90,7 @@ class ImageNetResNet(nn.Module):
 
     def forward(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
         """Pooled (B, D) and patches (B, N, D), row by row, from pixels (B, 3, S, S)."""
-        x = self.maxpool(conv_norm(self.conv1, self.bn1, pixel_values).relu())
+        x = self.maxpool(self.bn1(self.conv1(pixel_values)).relu())
         for stage in range(1, STAGES + 1):
             x = getattr(self, f"layer{stage}")(x)
         patches = x.flatten(2).transpose(1, 2)  # (B, N, D)

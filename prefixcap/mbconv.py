@@ -3,7 +3,6 @@
 from torch import Tensor, nn
 
 from prefixcap.config import MbConvConfig
-from prefixcap.folded_norm import conv_norm
 
 
 class ConvNorm(nn.Sequential):
@@ -17,12 +16,6 @@ class ConvNorm(nn.Sequential):
             nn.BatchNorm2d(width),
         ]
         super().__init__(*layers, *([nn.ReLU(inplace=True)] if act else []))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Feature map (B, width, H / stride, W / stride) from (B, in_width, H, W)."""
-        conv, norm, *act = self
-        x = conv_norm(conv, norm, x)
-        return act[0](x) if act else x
 
 
 class MbConv(nn.Module):

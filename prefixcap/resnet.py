@@ -3,7 +3,6 @@
 from torch import Tensor, nn
 
 from prefixcap.config import ResNetConfig
-from prefixcap.folded_norm import conv_norm
 
 
 class BasicBlock(nn.Module):
@@ -25,9 +24,8 @@ class BasicBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Feature map (B, width, H / stride, W / stride) from (B, in_width, H, W)."""
-        out = self.act(conv_norm(self.conv1, self.norm1, x))
-        shortcut = x if isinstance(self.shortcut, nn.Identity) else conv_norm(*self.shortcut, x)
-        return self.act(conv_norm(self.conv2, self.norm2, out) + shortcut)
+        out = self.act(self.norm1(self.conv1(x)))
+        return self.act(self.norm2(self.conv2(out)) + self.shortcut(x))
 
 
 class ResNet(nn.Module):
@@ -60,8 +58,7 @@ class ResNet(nn.Module):
 
     def grid(self, pixel_values: Tensor) -> Tensor:
         """Last feature map (B, D, S/32, S/32) from pixels (B, 3, S, S)."""
-        x = self.stem[2](conv_norm(*self.stem[:2], pixel_values))
-        return self.blocks(self.stem[5](conv_norm(*self.stem[3:5], x)))
+        return self.blocks(self.stem(pixel_values))
 
     def forward(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
         """Pooled embedding (B, D) and patch tokens (B, N, D), row by row, from (B, 3, S, S)."""
