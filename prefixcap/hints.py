@@ -73,13 +73,15 @@ class HintDistiller(nn.Module):
         check_preprocess(encoder, teacher)
         self._teacher = tuple(stages_of(teacher))  # a tuple: its weights are none of the task's
         ours = stages_of(encoder.eval())  # a look here is none that batch-norm learns from
+        found, x = [], looks[:1]
         with torch.no_grad():
-            theirs = self._features(looks[:1])
-            widths = [stage(part.float()).shape for stage, part in zip(ours, theirs, strict=False)]
-        wanted = [part.shape for part in theirs[1:]]
-        if widths != wanted:
+            for stage in ours:
+                x = stage(x)
+                found.append(x.shape)
+        wanted = [part.shape for part in self._features(looks[:1])[1:]]
+        if found != wanted:
             raise InputError(
-                f"distill.hints: the student's stages give {_shapes(widths)}, the teacher's "
+                f"distill.hints: the student's stages give {_shapes(found)}, the teacher's "
                 f"{_shapes(wanted)} (channels x cells x cells); set encoder.{encoder.config.kind}"
             )
         if config.shares and len(config.shares) != len(ours):
@@ -96,8 +98,8 @@ class HintDistiller(nn.Module):
     @torch.no_grad()
     def _features(self, pixels: Tensor) -> list[Tensor]:
         """The pixels and what each stage of the teacher gives, (B, C, H, W)."""
-        found, weight = [pixels], next(self._teacher[0].parameters())
-        x = pixels.to(weight.dtype)
+        found, dtype = [pixels], next(self._teacher[0].parameters()).dtype
+        x = pixels.to(dtype)
         for stage in self._teacher:
             x = stage.to(pixels.device)(x)
             found.append(x)

@@ -23,6 +23,8 @@ SIZES = {
     "fused": (True, False), "last_width": 10,
 }  # fmt: skip
 
+PER_STAGE = ("widths", "hidden", "depths", "strides", "fused")
+
 
 def encoder(seed: int = 0, crop_px: int = 32, **sizes):
     """A tiny network of two stages, in evaluation mode."""
@@ -116,6 +118,12 @@ def test_the_teachers_weights_are_none_of_the_tasks():
             r"student's stages give 4x8x8, 12x4x4, the teacher's 4x8x8, 10x4x4",
         ),
         ({"strides": (2, 1)}, {}, "10x8x8"),
+        ({"widths": (6, 6)}, {}, "student's stages give 6x8x8, 10x4x4"),
+        (
+            {name: (*SIZES[name], SIZES[name][-1]) for name in PER_STAGE},
+            {},
+            "10x2x2, the teacher's",
+        ),
         ({"crop_px": 64}, {}, "crop_px is 64, the teacher's 32"),
     ],
 )
