@@ -69,10 +69,10 @@ class MbConvConfig(Settings):
 
     stem_width: int = Field(32, ge=1)
     widths: tuple[int, ...] = (24, 32, 64, 96, 160, 320)
-    hidden: tuple[int, ...] = (128, 160, 224, 256, 960, 1920)
+    hidden: tuple[int, ...] = (128, 160, 320, 512, 960, 1920)
     depths: tuple[int, ...] = (3, 3, 4, 4, 4, 1)
     strides: tuple[int, ...] = (2, 2, 2, 1, 2, 1)
-    fused: tuple[bool, ...] = (True, True, True, True, False, False)
+    fused: tuple[bool, ...] = (True, True, False, False, False, False)
     last_width: int = Field(1280, ge=1)
 
     @model_validator(mode="after")
