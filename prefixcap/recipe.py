@@ -94,9 +94,19 @@ class DistillConfig(Settings):
     components_weight: float = Field(0.0, ge=0)
     components: int = Field(96, ge=1)  # principal ones of the teacher's pooled vectors
     paste: float = Field(0.0, ge=0, le=1)  # share of looks into which part of another is pasted
-    hints: HintConfig | None = (
-        None  # in place of all the weights above; the teacher runs in the loop
-    )
+    hints: HintConfig | None = None  # in place of all the above; the teacher runs in the loop
+
+    @model_validator(mode="after")
+    def _hints_leave_no_other_loss(self) -> Self:
+        fields = type(self).model_fields
+        ignored = [
+            name
+            for name in fields
+            if name not in ("teacher", "hints") and getattr(self, name) != fields[name].default
+        ]  # a run's recipe.json has every setting
+        if self.hints and ignored:
+            raise ValueError(f"hints take the place of {', '.join(ignored)}; drop those")
+        return self
 
 
 class SelfCriticalConfig(Settings):

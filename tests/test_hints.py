@@ -243,6 +243,11 @@ def test_a_store_beside_hints_is_refused(world):
         run(world, "crops", "views.stored=2")
 
 
+def test_losses_that_hints_take_the_place_of_are_refused(world):
+    with pytest.raises(InputError, match="hints take the place of words_weight, paste; drop those"):
+        run(world, "words", "distill.words_weight=0.1", "distill.paste=0.5")
+
+
 def test_a_student_without_stages_is_refused(world):
     with pytest.raises(InputError, match=r"distill\.hints: an encoder of kind 'resnet' has no"):
         run(world, "plain", "encoder.kind=resnet", "encoder.resnet.stem_width=8")
