@@ -16,7 +16,7 @@ from prefixcap.run_folder import RunFolder
 from prefixcap.stages import Watch
 from prefixcap.stages import distill_recipe as run_distill
 from tests.test_mobilenet import torchvision_weights
-from tests.tiny_run import write_photos
+from tests.tiny_run import distill_train, write_photos
 
 SIZES = {
     "stem_width": 4, "widths": (4, 6), "hidden": (8, 12), "depths": (1, 2), "strides": (2, 2),
@@ -187,15 +187,7 @@ output = "patches"
 resize = "squash"
 crop_px = 32
 
-[train]
-epochs = 8
-images_per_step = 8
-lr = 5e-3
-warmup_steps = 2
-precision = "bf16"
-log_steps = 1
-threads = 1
-device = "cpu"
+{distill_train(8, 5e-3, "bf16")}
 """
 
 

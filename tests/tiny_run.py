@@ -122,12 +122,19 @@ kind = "clip"
 name = "{teacher}"
 output = "patches"
 
+{distill_train(6, 3e-3, "fp32")}
+"""
+
+
+def distill_train(epochs: int, lr: float, precision: str) -> str:
+    """How a tiny encoder is distilled."""
+    return f"""
 [train]
-epochs = 6
+epochs = {epochs}
 images_per_step = 8
-lr = 3e-3
+lr = {lr}
 warmup_steps = 2
-precision = "fp32"
+precision = "{precision}"
 log_steps = 1
 threads = 1
 device = "cpu"
