@@ -146,6 +146,11 @@ def distill_recipe(recipe: Recipe, run: RunFolder, watch: Watch) -> None:
     if recipe.distill.hints:
         _distill_stages(recipe, records, student, teacher, run, watch)
         return
+    if not recipe.store:
+        raise InputError(
+            f"recipe {recipe.name}: distils without a `store` of the teacher's patches; name one and "
+            "build it (prefixcap embed RECIPE), or have the teacher in the loop: [distill.hints]"
+        )
     store = EmbeddingStore(expand(recipe.store))
     store.check_encoder(teacher)
     statistics = teacher_statistics(store, recipe.distill.components)

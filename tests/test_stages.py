@@ -65,6 +65,13 @@ def test_parts_are_pasted_between_whole_cells_only(world):
         run_distill(recipe, RunFolder(world / "runs/odd", recipe), Watch())
 
 
+def test_a_distillation_without_a_store_is_refused(world):
+    text = distill_recipe(world / "data", world / "teacher", "")
+    recipe = recipe_from(world, "s.toml", text, "name=storeless")
+    with pytest.raises(InputError, match="distils without a `store`"):
+        run_distill(recipe, RunFolder(world / "runs/storeless", recipe), Watch())
+
+
 def test_captioner_starts_from_the_distilled_encoder_and_learns_colours(world):
     extra = f'encoder_from = "{world}/runs/tiny-distill"'
     text = caption_recipe(world / "data", extra)
