@@ -148,8 +148,8 @@ def distill_recipe(recipe: Recipe, run: RunFolder, watch: Watch) -> None:
         return
     if not recipe.store:
         raise InputError(
-            f"recipe {recipe.name}: distils without a `store` of the teacher's patches; name one and "
-            "build it (prefixcap embed RECIPE), or have the teacher in the loop: [distill.hints]"
+            f"recipe {recipe.name}: distils without a `store` of the teacher's patches; name one "
+            "and build it (prefixcap embed RECIPE), or learn with the teacher beside: [distill.hints]"
         )
     store = EmbeddingStore(expand(recipe.store))
     store.check_encoder(teacher)
