@@ -149,7 +149,7 @@ def distill_recipe(recipe: Recipe, run: RunFolder, watch: Watch) -> None:
     if not recipe.store:
         raise InputError(
             f"recipe {recipe.name}: distils without a `store` of the teacher's patches; name one "
-            "and build it (prefixcap embed RECIPE), or learn with the teacher beside: [distill.hints]"
+            "and build it (prefixcap embed RECIPE), or distil with [distill.hints]"
         )
     store = EmbeddingStore(expand(recipe.store))
     store.check_encoder(teacher)
