@@ -77,11 +77,6 @@ class DecodingWishes:
             raise InputError("--sample and --beam: give one; a sample has no beam")
         if self.sample and self.length_penalty is not None:
             raise InputError("--length-penalty: is for a beam; leave it or --sample away")
-        for name in ("top_p", "top_k", "temperature"):
-            if getattr(self, name) is not None and not self.sample:
-                raise InputError(f"--{name.replace('_', '-')}: has no effect without --sample")
-        if self.seed is not None and not self.sample and not self.votes:
-            raise InputError("--seed: has no effect without --sample or --votes")
         if self.beam is not None and (self.captions or 1) > self.beam:
             raise InputError(
                 f"--captions {self.captions} with --beam {self.beam}: a beam gives at most as many "
@@ -121,7 +116,18 @@ class DecodingWishes:
         }
         changes |= self._method(stored)
         asked = {name: value for name, value in changes.items() if value is not None}
-        return parse(DecodeOptions, {**stored.model_dump(), **asked}, "caption options")
+        found = parse(DecodeOptions, {**stored.model_dump(), **asked}, "caption options")
+        self._refuse_idle(found)
+        return found
+
+    def _refuse_idle(self, found: "DecodeOptions") -> None:
+        """Refuse wishes about chance where nothing is drawn, by wish or as the model is stored."""
+        sampled = found.resolved_method == "sample"
+        for name in ("top_p", "top_k", "temperature"):
+            if getattr(self, name) is not None and not sampled:
+                raise InputError(f"--{name.replace('_', '-')}: has no effect without --sample")
+        if self.seed is not None and not sampled and not found.votes:
+            raise InputError("--seed: has no effect without --sample or --votes")
 
     def _method(self, stored: "DecodeOptions") -> dict[str, Any]:
         """Method and beam width: several captions without a word on how get a beam."""

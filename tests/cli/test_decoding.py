@@ -63,8 +63,6 @@ def test_a_stop_word_stops_a_model_that_stopped_at_its_end_token():
         {"beam": 1, "votes": 4},
         {"sample": True, "votes": 4},
         {"beam": 2, "captions": 3},
-        {"top_k": 3},
-        {"seed": 1},
         {"min_tokens": 4, "max_tokens": 3},
     ],
 )
@@ -76,3 +74,20 @@ def test_contradictions_are_refused_whatever_the_model(wishes):
 def test_a_contradiction_to_the_models_options_is_refused():
     with pytest.raises(InputError, match=r"caption options: .*above max_tokens 20"):
         DecodingWishes(min_tokens=21).options(STORED)
+
+
+@pytest.mark.parametrize("wish", [{"top_k": 3}, {"top_p": 0.5}, {"temperature": 2.0}, {"seed": 1}])
+def test_a_wish_about_chance_is_refused_where_nothing_is_drawn(wish):
+    (name,) = wish
+    with pytest.raises(InputError, match=f"--{name.replace('_', '-')}: has no effect"):
+        DecodingWishes(**wish).options(STORED)
+
+
+def test_a_wish_about_chance_holds_for_a_model_stored_to_draw():
+    voting, sampling = DecodeOptions(beam_size=3, votes=8), DecodeOptions(method="sample")
+    assert DecodingWishes(seed=5).options(voting).seed == 5
+    assert DecodingWishes(seed=5, top_k=3).options(sampling).top_k == 3
+    with pytest.raises(InputError, match="--top-k: has no effect"):
+        DecodingWishes(top_k=3).options(voting)
+    with pytest.raises(InputError, match="--seed: has no effect"):
+        DecodingWishes(seed=5, votes=0).options(voting)
