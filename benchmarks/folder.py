@@ -29,7 +29,7 @@ from prefixcap.model import ClipCap
 from prefixcap.photo_loader import PhotoLoader, default_workers, load
 from prefixcap.tokenizer import train_bpe
 
-RECIPE = Path(__file__).parent.parent / "recipes" / "mini" / "finetune_patches.toml"
+RECIPE = Path(__file__).parent.parent / "recipes" / "mini" / "caption_joined.toml"
 COUNT, ROUNDS, TOKENS = 256, 5, 12
 SIZE_PX = (500, 375)  # of the made-up photos: Flickr8k's most frequent size
 

@@ -1,4 +1,4 @@
-"""Plain ResNet of basic blocks (He et al. 2016, section 3), the small encoder of `mini`."""
+"""Plain ResNet of basic blocks (He et al. 2016, section 3), a small encoder that is trained here."""
 
 from torch import Tensor, nn
 

@@ -9,7 +9,8 @@ from prefixcap.errors import InputError
 from prefixcap.recipe import expand, load_recipe
 from tests.tiny_run import caption_recipe
 
-FILES = sorted((Path(__file__).parent.parent / "recipes").rglob("*.toml"))
+REPOSITORY = Path(__file__).parent.parent
+FILES = sorted((REPOSITORY / "recipes").rglob("*.toml"))
 RECIPES = [path for path in FILES if "recipe" not in read_toml(path)]  # the others are studies
 
 
@@ -17,7 +18,7 @@ RECIPES = [path for path in FILES if "recipe" not in read_toml(path)]  # the oth
 def test_every_recipe_parses_and_says_its_command(path):
     recipe = load_recipe(path)
     header = path.read_text(encoding="utf-8").split("\n\n")[0]
-    assert f"prefixcap train recipes/{path.parent.name}/{path.name}" in header
+    assert f"prefixcap train {path.relative_to(REPOSITORY).as_posix()}" in header
     assert recipe.name
 
 
