@@ -15,7 +15,7 @@ from torch import Tensor
 from prefixcap.config import DecodeOptions, ModelConfig, PreprocessConfig
 from prefixcap.consensus import Consensus
 from prefixcap.decoding import Hypothesis, decode
-from prefixcap.encoder import ImageEncoder, load_encoder
+from prefixcap.encoder import ImageEncoder, fitting_batch, load_encoder
 from prefixcap.errors import InputError
 from prefixcap.images import Source, open_rgb
 from prefixcap.lstm import LstmCaptioner
@@ -306,7 +306,8 @@ class Captioner:
     def _embed_levels(self, levels: np.ndarray) -> Tensor:
         """Embeddings (B, D) or (B, N, D) float32 of levels (B, S, S, 3) uint8."""
         pixels = torch.from_numpy(normalised(levels, self.preprocess))  # (B, 3, S, S)
-        return self.encoder(pixels.to(self.device))
+        parts = pixels.to(self.device).split(fitting_batch(self.encoder))
+        return torch.cat([self.encoder(part) for part in parts])
 
     def _forced_ids(self, options: DecodeOptions) -> list[int]:
         """Tokens that every caption begins with."""

@@ -48,6 +48,8 @@ IMAGENET_PREPROCESS = PreprocessConfig(
     mean=(0.485, 0.456, 0.406),
     std=(0.229, 0.224, 0.225),
 )
+CONVOLUTIONS = {"clip_resnet", "imagenet_resnet", "resnet", "mbconv", "mobilenetv2"}
+SMALL_BATCH, BATCH, GPU_BATCH = 8, 32, 256  # benchmarks/embeddings.py compares them
 STATED = {"kind", "name", "revision", "output", "normalize"}  # what stated vectors depend on
 
 
@@ -149,6 +151,16 @@ class ImageEncoder(nn.Module):
         if self._cast_digests and self._cast_digests[0] == digest:
             return self._cast_digests[1]
         return digest
+
+
+def fitting_batch(encoder: ImageEncoder) -> int:
+    """Images encoded at a time: what is fast on the encoder's device.
+
+    On a CPU the layers of a convolution network stay in the cache if few images pass at a time.
+    """
+    if encoder.device.type != "cpu":
+        return GPU_BATCH
+    return SMALL_BATCH if encoder.config.kind in CONVOLUTIONS else BATCH
 
 
 class StatedEncoder(ImageEncoder):

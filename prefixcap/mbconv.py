@@ -1,5 +1,6 @@
 """Network of inverted residuals (Tan & Le 2021), whose stages can be learned one by one."""
 
+import torch
 from torch import Tensor, nn
 
 from prefixcap.config import MbConvConfig
@@ -77,7 +78,7 @@ class MbConvNet(nn.Module):
 
     def forward(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
         """Pooled embedding (B, D) and patch tokens (B, N, D), row by row, from (B, 3, S, S)."""
-        x = pixel_values
+        x = pixel_values.contiguous(memory_format=torch.channels_last)
         for part in self.parts:
             x = part(x)
         patches = x.flatten(2).transpose(1, 2)  # (B, N, D)

@@ -1,4 +1,4 @@
-"""Plain ResNet of basic blocks (He et al. 2016, section 3), a small encoder that is trained here."""
+"""Plain ResNet of basic blocks (He et al. 2016, section 3), small enough to be trained here."""
 
 from torch import Tensor, nn
 

@@ -24,7 +24,7 @@ from prefixcap.embeddings import (
     shard_is_whole,
     write_shard,
 )
-from prefixcap.encoder import ImageEncoder
+from prefixcap.encoder import ImageEncoder, fitting_batch
 from prefixcap.errors import InputError
 from prefixcap.images import Skipped, UnreadableImage, open_rgb
 from prefixcap.preprocess import pixels
@@ -33,8 +33,6 @@ from prefixcap.views import cut
 BATCHES_AHEAD = 3  # decoded while one is encoded
 MOST_DECODERS = 8  # threads that open photos
 LOCK_FILE = ".lock"  # a byte for each shard, locked by the process that makes it
-CONVOLUTIONS = {"clip_resnet", "imagenet_resnet", "resnet", "mobilenetv2"}
-SMALL_BATCH, BATCH, GPU_BATCH = 8, 32, 256  # benchmarks/embeddings.py compares them
 POLL_S = 0.2  # between two looks at the other processes
 
 Prepare = Callable[[int], "StoreBuild"]
@@ -182,16 +180,6 @@ def build_together(
         build.encode(lambda done: report(own + done), wait=True, decoders=_decoders(1))
         report(total - before)
     return build.finish()
-
-
-def fitting_batch(encoder: ImageEncoder) -> int:
-    """Images encoded at a time: what is fast on the encoder's device.
-
-    On a CPU the layers of a convolution network stay in the cache if few images pass at a time.
-    """
-    if encoder.device.type != "cpu":
-        return GPU_BATCH
-    return SMALL_BATCH if encoder.config.kind in CONVOLUTIONS else BATCH
 
 
 @contextmanager

@@ -3,14 +3,14 @@
 import os
 import subprocess
 import sys
+from typing import get_args
 
 import pytest
 import torch
 
 from prefixcap.config import EncoderConfig, PreprocessConfig
-from prefixcap.encoder import ImageEncoder
+from prefixcap.encoder import BATCH, CONVOLUTIONS, SMALL_BATCH, ImageEncoder, fitting_batch
 from prefixcap.mobilenet import MobileNetV2
-from prefixcap.store_build import BATCH, SMALL_BATCH, fitting_batch
 from tests.source_tree import REPOSITORY
 
 
@@ -37,3 +37,10 @@ def test_convolutions_are_encoded_in_small_batches_on_a_cpu():
     few = ImageEncoder(EncoderConfig(kind="mobilenetv2", preprocess=preprocess), network)
     few.network.to_empty(device="cpu")
     assert fitting_batch(few) == SMALL_BATCH < BATCH
+
+
+def test_every_kind_of_convolutions_is_known_as_one():
+    groups = get_args(EncoderConfig.model_fields["kind"].annotation)
+    kinds = {kind for group in groups for kind in get_args(group)}
+    assert kinds - CONVOLUTIONS == {"clip", "siglip", "dinov2"}
+    assert kinds > CONVOLUTIONS
