@@ -18,9 +18,11 @@ from prefixcap.batches import (
     read_dev_sources,
     read_sources,
 )
+from prefixcap.caption_teachers import CaptionTeachers, caption_teachers
 from prefixcap.captioner import Captioner, CaptionModel, load_model, model_class
 from prefixcap.checkpoint import checkpoints
 from prefixcap.config import ModelConfig
+from prefixcap.cross_entropy import Taught
 from prefixcap.datasets.records import CaptionRecord
 from prefixcap.datasets.trainable import refuse_untrainable
 from prefixcap.dev_split import DevSplit
@@ -52,16 +54,22 @@ SAMPLE, SAMPLE_BATCH = 1000, 64  # images that an LSTM takes mean and spread of;
 class CaptionTask(nn.Module):
     """A captioner as `train.fit` trains it; the encoder learns only where it has a rate."""
 
-    def __init__(self, model: CaptionModel, config: TrainConfig) -> None:
+    def __init__(
+        self, model: CaptionModel, config: TrainConfig, teachers: CaptionTeachers | None = None
+    ) -> None:
         super().__init__()
         self.model = model
         self.config = config
+        self.teachers = teachers
         self.trains_encoder = config.lr_encoder is not None
         if model.encoder is not None:
             model.encoder.requires_grad_(self.trains_encoder)
 
     def loss(self, batch: CaptionStep) -> tuple[Tensor, int, dict[str, float]]:
         """Summed cross-entropy of the captions' tokens, and their number."""
+        said: dict[str, Taught] = {}
+        if self.teachers is not None:
+            said["taught"] = self.teachers.taught(batch.pixels, batch.captions)
         embeddings = batch.captions.embeddings
         if batch.pixels is not None:
             self.model.encoder.eval()  # batch-norm statistics stay those of the distillation
@@ -70,7 +78,8 @@ class CaptionTask(nn.Module):
         if self.config.noise and self.training:
             embeddings = embeddings + self.config.noise * torch.randn_like(embeddings)
         captions = replace(batch.captions, embeddings=embeddings)
-        loss, count = self.model.loss(captions, label_smoothing=self.config.label_smoothing)
+        smoothing = self.config.label_smoothing
+        loss, count = self.model.loss(captions, label_smoothing=smoothing, **said)
         return loss, count, {"tokens": count, "captions": len(captions.ids)}
 
 
@@ -108,10 +117,11 @@ def caption_recipe(recipe: Recipe, run: RunFolder, watch: Watch) -> None:
         validation = Validation(
             lambda step: split.scores(Captioner(model), step),
             lambda: model.save_pretrained(run.path / "best"),
+            trained_before=bool(recipe.start_from),
         )
     ids = CaptionIds(tokenizer, recipe)
     if recipe.self_critical is None:
-        task = CaptionTask(model, recipe.train)
+        task = CaptionTask(model, recipe.train, caption_teachers(recipe, model))
         tokens = [ids(record) for record in records]
         usable = np.flatnonzero(readable & np.array([bool(captions) for captions in tokens]))
         batches = CaptionBatches(tokens, usable, source, recipe.train, run.processes)
@@ -119,9 +129,6 @@ def caption_recipe(recipe: Recipe, run: RunFolder, watch: Watch) -> None:
         task = self_critical_task(recipe, recipe.self_critical, model, records)
         usable = np.flatnonzero(readable)
         batches = SelfCriticalBatches(usable, source, recipe.train, run.processes)
-        if validation and not checkpoints(run.path):
-            task.to(run.processes.device)
-            run.log(step=0, best=False, **validation.scores(0))
     count_trained(task, run, watch)
     ids.report(run, watch)
     fit(task, batches, recipe.train, run, validation, watch.step)

@@ -14,6 +14,19 @@ ROWS_IN_CACHE = 16  # rows of them turned into float32 probabilities at once: 3 
 
 
 @dataclass(frozen=True)
+class Taught:
+    """What teachers expect, learned beside the tokens themselves (Hinton et al. 2015, section 2).
+
+    Attributes:
+        probabilities: (n, V) float, the teachers' for each row of logits; they get no gradient.
+        share: of the loss that is the cross-entropy against them, 0 to 1.
+    """
+
+    probabilities: Tensor
+    share: float
+
+
+@dataclass(frozen=True)
 class Targets:
     """What rows of logits should predict: N tokens, one or more for each row.
 
@@ -24,17 +37,21 @@ class Targets:
             gradient.
         smoothing: share of the target's probability spread evenly over the vocabulary
             (Szegedy et al. 2016, section 7).
+        taught: what teachers expect; its share and the smoothing are taken off the target's.
     """
 
     ids: Tensor
     rows: Tensor
     weights: Tensor
     smoothing: float = 0.0
+    taught: Taught | None = None
 
     def part(self, start: int, stop: int) -> "Targets":
         """The targets of the rows from `start` to before `stop`, counted from `start`."""
         here = (self.rows >= start) & (self.rows < stop)
-        return Targets(self.ids[here], self.rows[here] - start, self.weights[here], self.smoothing)
+        taught = self.taught and Taught(self.taught.probabilities[start:stop], self.taught.share)
+        rows = self.rows[here] - start
+        return Targets(self.ids[here], rows, self.weights[here], self.smoothing, taught)
 
 
 def chunked_cross_entropy(
@@ -148,14 +165,18 @@ def _loss_and_gradient(
     logits: Tensor, targets: Targets, wanted: bool
 ) -> tuple[Tensor, Tensor | None]:
     """Summed loss of `logits` (n, V), and its gradient on them."""
-    ids, rows, smoothing = targets.ids, targets.rows, targets.smoothing
+    ids, rows, smoothing, taught = targets.ids, targets.rows, targets.smoothing, targets.taught
+    certain = 1 - smoothing - (taught.share if taught else 0)  # of a target's own probability
     weights = targets.weights.to(logits.dtype)
     probabilities = logits.softmax(dim=-1)  # (n, V)
     # the largest is at least 1 / V, so its logarithm is exact where others may be 0
     normaliser = logits.amax(dim=-1) - probabilities.amax(dim=-1).log()  # (n,)
-    losses = normaliser[rows] - (1 - smoothing) * logits[rows, ids]
+    losses = normaliser[rows] - certain * logits[rows, ids]
     if smoothing:
         losses = losses - smoothing * logits.mean(dim=-1)[rows]
+    if taught:
+        expected = taught.share * taught.probabilities.to(logits.dtype)  # (n, V)
+        losses = losses - (expected * logits).sum(dim=-1)[rows]
     total = losses @ weights
     if not wanted:
         return total, None
@@ -163,5 +184,7 @@ def _loss_and_gradient(
     gradient = probabilities.mul_(weight)
     if smoothing:
         gradient -= weight * (smoothing / logits.shape[1])
-    gradient.index_put_((rows, ids), (smoothing - 1) * weights, accumulate=True)
+    if taught:
+        gradient -= weight * expected
+    gradient.index_put_((rows, ids), -certain * weights, accumulate=True)
     return total, gradient

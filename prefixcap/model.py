@@ -10,14 +10,15 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from prefixcap.caption_batch import CaptionBatch, check_weights
 from prefixcap.causal_lm import fresh_gpt2, load_causal_lm, pinned, stored_causal_lm
 from prefixcap.config import ModelConfig
+from prefixcap.cross_entropy import Taught
 from prefixcap.encoder import ImageEncoder, stored_encoder
 from prefixcap.errors import InputError
 from prefixcap.language_model import PrefixDecoder, State
 from prefixcap.lora import add_adapters, merged
 from prefixcap.mapper import Mapper, build_mapper
 from prefixcap.model_files import LM_CONFIG_FILE, ModelFolder
-from prefixcap.packed_loss import Abilities, abilities_of, packed_loss
-from prefixcap.packed_rows import pack
+from prefixcap.packed_loss import Abilities, abilities_of, expected, packed_loss
+from prefixcap.packed_rows import PackedRows, pack
 from prefixcap.saved_model import SavedModel
 from prefixcap.tokenizer import CaptionTokenizer
 
@@ -76,7 +77,12 @@ class ClipCap(SavedModel):
         return self.mapper(embeddings.to(next(self.mapper.parameters()).dtype))
 
     def loss(
-        self, batch: CaptionBatch, *, shared: bool = True, label_smoothing: float = 0.0
+        self,
+        batch: CaptionBatch,
+        *,
+        shared: bool = True,
+        label_smoothing: float = 0.0,
+        taught: Taught | None = None,
     ) -> tuple[Tensor, int]:
         """Sum of the weighted cross-entropies (float32 scalar), and number of caption tokens.
 
@@ -85,11 +91,28 @@ class ClipCap(SavedModel):
             shared: an image's captions share its prefix in one row, where the language model can
                 read such rows; else one row per caption. The value and gradients are the same.
             label_smoothing: 0 to 1.
+            taught: what teachers expect of the same batch, see `expected`.
 
         Raises:
             InputError: prefix and caption are longer than the language model can read, or there is
                 not one weight per caption.
         """
+        prefix, rows = self._rows(batch, shared)
+        total = packed_loss(self.lm, prefix, rows, label_smoothing, self._abilities, taught)
+        return total, len(rows.targets)
+
+    def expected(self, batch: CaptionBatch, *, shared: bool = True) -> Tensor:
+        """Probabilities (U, V) float32 of the captions' next tokens, for `loss` of another model.
+
+        Raises:
+            InputError: as `loss`, or logits that the language model scales or caps.
+        """
+        with torch.no_grad():
+            prefix, rows = self._rows(batch, shared)
+            return expected(self.lm, prefix, rows, self._abilities)
+
+    def _rows(self, batch: CaptionBatch, shared: bool) -> tuple[Tensor, PackedRows]:
+        """Prefix (R, P, lm_dim) of each row, and the rows of a batch's captions."""
         check_weights(batch)
         if self._abilities is None:
             self._abilities = abilities_of(self.lm)
@@ -98,8 +121,7 @@ class ClipCap(SavedModel):
         rows = pack(
             batch.ids, batch.image_rows, prefix.shape[1], shared=shared, weights=batch.weights
         )
-        total = packed_loss(self.lm, prefix[rows.images], rows, label_smoothing, self._abilities)
-        return total, len(rows.targets)
+        return prefix[rows.images], rows
 
     def start(self, embeddings: Tensor, width: int, max_tokens: int) -> tuple[Tensor, State]:
         """Logits (B, V) float32 of the first caption token, and the state of `width` beams each.

@@ -10,12 +10,17 @@ from torch import Tensor
 from transformers import GPT2LMHeadModel, PreTrainedModel
 from transformers.utils import ModelOutput
 
-from prefixcap.cross_entropy import Targets, chunked_cross_entropy
+from prefixcap.cross_entropy import Targets, Taught, chunked_cross_entropy
 from prefixcap.errors import InputError
 from prefixcap.gpt2_rows import GPT2Rows, fits
 from prefixcap.packed_rows import PackedRows, pack
 
 TRIAL_TOLERANCE = 1e-2  # relative; a model that packing does not fit is off by far more
+
+_NOT_PLAIN = (
+    "a language model that scales or caps its logits neither teaches nor is taught; leave "
+    "[teachers] out, or use another one"
+)
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,12 @@ class Abilities:
 
 
 def packed_loss(
-    lm: PreTrainedModel, prefix: Tensor, rows: PackedRows, smoothing: float, abilities: Abilities
+    lm: PreTrainedModel,
+    prefix: Tensor,
+    rows: PackedRows,
+    smoothing: float,
+    abilities: Abilities,
+    taught: Taught | None = None,
 ) -> Tensor:
     """Sum of the token cross-entropies of the captions in `rows`, weighted, float32 scalar.
 
@@ -45,33 +55,80 @@ def packed_loss(
         rows: the captions.
         smoothing: label smoothing, 0 to 1.
         abilities: the language model's.
+        taught: what teachers expect, `expected` of theirs.
 
     Raises:
-        InputError: prefix and caption need more positions than the language model has.
+        InputError: prefix and caption need more positions than the language model has, or it has
+            teachers and no plain head.
     """
     _check_length(lm, rows)
     if not abilities.plain_head:
+        if taught:
+            raise InputError(_NOT_PLAIN)
         logits = _run(lm, lm, prefix, rows).logits.flatten(0, 1)[rows.sources]  # (N, V)
         losses = F.cross_entropy(
             logits.float(), rows.targets, reduction="none", label_smoothing=smoothing
         )
         return losses @ rows.weights
-    # captions that share a prefix share the place that predicts their first tokens
-    places, row_of_target = rows.sources.unique(return_inverse=True)  # (U,), (N,)
-    if abilities.gpt2 is not None:
-        hidden = abilities.gpt2(prefix, rows, places)  # (U, lm_dim)
-    else:
-        hidden = hidden_states(lm, prefix, rows).flatten(0, 1)[places]
+    places, row_of_target = _places(rows)
+    hidden = _hidden_at(lm, prefix, rows, places, abilities)
     head = lm.get_output_embeddings()
-    device = hidden.device.type
-    autocast = torch.is_autocast_enabled(device)
+    if taught and taught.probabilities.shape != (len(places), len(head.weight)):
+        raise InputError(
+            f"the teachers' probabilities are {tuple(taught.probabilities.shape)}, expected "
+            f"{(len(places), len(head.weight))}; name teachers with a language model of this kind"
+        )
     return chunked_cross_entropy(
         hidden,
         head.weight,
         head.bias,
-        Targets(rows.targets, row_of_target, rows.weights, smoothing),
-        dtype=torch.get_autocast_dtype(device) if autocast else head.weight.dtype,
+        Targets(rows.targets, row_of_target, rows.weights, smoothing, taught),
+        dtype=_product_type(hidden, head.weight),
     )
+
+
+@torch.no_grad()
+def expected(lm: PreTrainedModel, prefix: Tensor, rows: PackedRows, abilities: Abilities) -> Tensor:
+    """Probabilities (U, V) float32 of the token after each place that predicts one, in order.
+
+    Captions in one row share the place before their first tokens, so that U may be below N. Row by
+    row these are the places whose logits `packed_loss` forms, under any prefix length.
+
+    Raises:
+        InputError: the language model has no plain head, or too few positions.
+    """
+    _check_length(lm, rows)
+    if not abilities.plain_head:
+        raise InputError(_NOT_PLAIN)
+    hidden = _hidden_at(lm, prefix, rows, _places(rows)[0], abilities)
+    head = lm.get_output_embeddings()
+    dtype = _product_type(hidden, head.weight)
+    bias = None if head.bias is None else head.bias.to(dtype)
+    logits = F.linear(hidden.to(dtype), head.weight.to(dtype), bias)  # (U, V)
+    return logits.float().softmax(dim=-1)
+
+
+def _places(rows: PackedRows) -> tuple[Tensor, Tensor]:
+    """Flat places (U,) that predict tokens, ascending, and which of them predicts each (N,).
+
+    Captions that share a prefix share the place that predicts their first tokens.
+    """
+    return rows.sources.unique(return_inverse=True)
+
+
+def _hidden_at(
+    lm: PreTrainedModel, prefix: Tensor, rows: PackedRows, places: Tensor, abilities: Abilities
+) -> Tensor:
+    """Outputs (U, lm_dim) of the last layer at flat `places` (U,)."""
+    if abilities.gpt2 is not None:
+        return abilities.gpt2(prefix, rows, places)
+    return hidden_states(lm, prefix, rows).flatten(0, 1)[places]
+
+
+def _product_type(hidden: Tensor, weight: Tensor) -> torch.dtype:
+    """Type of the product of `hidden` with the vocabulary's `weight`."""
+    device = hidden.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
 
 
 def hidden_states(lm: PreTrainedModel, prefix: Tensor, rows: PackedRows) -> Tensor:

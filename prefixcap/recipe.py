@@ -109,6 +109,18 @@ class DistillConfig(Settings):
         return self
 
 
+class TeachersConfig(Settings):
+    """Captioners whose words a captioner learns beside the captions (Hinton et al. 2015).
+
+    Each sees the same photos and the words before; `share` of the loss is the cross-entropy
+    against the mean of their probabilities. A model may learn from itself and its like so
+    (Furlanello et al. 2018), or from several what they say together.
+    """
+
+    models: tuple[str, ...] = Field(min_length=1)  # folders of the same vocabulary
+    share: float = Field(0.5, gt=0, le=1)
+
+
 class SelfCriticalConfig(Settings):
     """Training on the CIDEr-D of the model's own samples (Rennie et al. 2017)."""
 
@@ -197,6 +209,7 @@ class Recipe(Settings):
     plain_captions: bool = False  # lower case, no full stop: for vocabularies made from them
     distill: DistillConfig | None = None
     self_critical: SelfCriticalConfig | None = None
+    teachers: TeachersConfig | None = None
     train: TrainConfig = TrainConfig()
     decoding: DecodeOptions = DecodeOptions()
 
@@ -231,6 +244,22 @@ class Recipe(Settings):
             raise ValueError("[lstm] takes the place of [mapper] and [language_model]; drop those")
         if self.lstm and not self.lstm.attention and self.encoder.output == "patches":
             raise ValueError("an lstm without attention reads one vector; set lstm.attention")
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_taught(self) -> Self:
+        if self.teachers is None:
+            return self
+        if self.stage != "caption" or self.lstm or self.self_critical or self.train.shard:
+            raise ValueError(
+                "[teachers] are for the captions of a captioner with a language model: stage "
+                '"caption", without [lstm], [self_critical] and train.shard'
+            )
+        if self.teachers.share + self.train.label_smoothing > 1:
+            raise ValueError(
+                f"teachers.share = {self.teachers.share} and train.label_smoothing = "
+                f"{self.train.label_smoothing} leave nothing of the loss; lower one of them"
+            )
         return self
 
     @model_validator(mode="after")

@@ -52,11 +52,13 @@ class Validation:
     """How a run's weights are judged.
 
     `scores` of the step has a "score" (higher is better), the same in every process; `keep` saves
-    the weights.
+    the weights. Those that a run starts from are judged too if they are `trained_before`, so that
+    the best are never worse than they.
     """
 
     scores: Callable[[int], dict[str, float]]
     keep: Callable[[], None]
+    trained_before: bool = False
 
 
 class Interrupted(Exception):
@@ -88,7 +90,7 @@ def fit(
         InputError: a loss is not a number; the message says at which step, batch and rate.
     """
     processes = run.processes
-    trained = _begun(task, config, processes)
+    trained = _begun(task, config, processes).train()
     optimizer = build_optimizer(trained, config)
     average = AveragedWeights(trained, config.ema) if config.ema else None
     steps = step_count(source, config, config.epochs)
@@ -96,8 +98,8 @@ def fit(
     state = _resume(run, (task, trained), optimizer, average)
     keeper = Keeper(run, (task, trained), optimizer, average, config)
     pace = Pace(state.step, steps, processes.device)
-    trained.train()
     with interruptible() as asked_to_stop:
+        keeper.validate_start(state, validation)
         batches = _batches(source, range(state.step, steps), config, processes)
         while not state.finished(steps, config.patience):
             began = time.perf_counter()
@@ -260,6 +262,11 @@ class Keeper:
             if best and self.run.processes.is_main:
                 validation.keep()
         self.run.log(step=state.step, best=best, **values)
+
+    def validate_start(self, state: TrainState, validation: Validation | None) -> None:
+        """The same of the weights that a run starts from, where they were trained before."""
+        if validation and validation.trained_before and state.step == 0:
+            self.validate(state, validation)
 
     def save_if_due(self, state: TrainState, last: bool) -> None:
         """Write a checkpoint when its time has come, or at the end."""

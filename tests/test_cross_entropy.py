@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from prefixcap import cross_entropy
-from prefixcap.cross_entropy import Targets, chunked_cross_entropy
+from prefixcap.cross_entropy import Targets, Taught, chunked_cross_entropy
 
 ROWS, WIDTH, VOCABULARY = 23, 12, 57
 
@@ -50,6 +50,30 @@ def test_value_and_gradients_are_those_of_torch(smoothing, with_bias, weighted):
     ):
         error = (got - wanted).norm() / wanted.norm()
         assert error < 1e-6
+
+
+@pytest.mark.parametrize(("smoothing", "share"), [(0.0, 0.3), (0.1, 0.6), (0.0, 1.0)])
+def test_what_teachers_expect_is_part_of_the_target(smoothing, share):
+    hidden, weight, bias, targets = inputs(torch.float32)
+    generator = torch.Generator().manual_seed(2)
+    probabilities = torch.randn(9, VOCABULARY, generator=generator).mul(3).softmax(-1)
+    rows = torch.randint(0, 9, (ROWS,), generator=generator)
+    weights = torch.linspace(-1, 2, ROWS)
+    taught = Taught(probabilities, share)
+    found = chunked_cross_entropy(
+        hidden[:9], weight, bias, Targets(targets, rows, weights, smoothing, taught)
+    )
+    exact = [part.detach().double().requires_grad_() for part in (hidden, weight, bias)]
+    wanted_of = (1 - smoothing - share) * F.one_hot(targets, VOCABULARY).double()
+    wanted_of = wanted_of + smoothing / VOCABULARY + share * probabilities[rows].double()  # (N, V)
+    logits = F.linear(exact[0][:9], *exact[1:])[rows]
+    expected = F.cross_entropy(logits, wanted_of, reduction="none") @ weights.double()
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=0)
+    parts = [hidden, weight, bias]
+    for got, wanted in zip(
+        torch.autograd.grad(found, parts), torch.autograd.grad(expected, exact), strict=True
+    ):
+        assert (got - wanted).norm() < 1e-6 * wanted.norm()
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])

@@ -165,9 +165,11 @@ def test_accumulated_batches_train_as_one_large_batch(tmp_path, cuts):
 class Scores:
     """Judges a run by the scores that it is given, one after another, and counts what it keeps."""
 
-    def __init__(self, scores: dict[int, float]) -> None:
+    def __init__(self, scores: dict[int, float], *, trained_before: bool = False) -> None:
         self.of_step, self.kept = scores, 0
-        self.validation = Validation(lambda step: {"score": scores[step]}, self._keep)
+        self.validation = Validation(
+            lambda step: {"score": scores[step]}, self._keep, trained_before
+        )
 
     def _keep(self) -> None:
         self.kept += 1
@@ -189,6 +191,20 @@ def test_training_ends_after_validations_without_a_gain(tmp_path):
     assert (again.step, scores.kept) == (40, 2)
     other = run_folder(tmp_path, tmp_path, "patient")
     assert fit(Line(), Points(), early(3), other, scores.validation).step == 60
+
+
+def test_what_a_run_starts_from_is_judged_too(tmp_path):
+    begun, config = run_folder(tmp_path, tmp_path), early(2)
+    scores = Scores(RISING_ONCE | {0: 2.5}, trained_before=True)
+    assert fit(Line(), Points(), config, begun, scores.validation).step == 40
+    assert scores.kept == 2  # the first weights, and those of step 20; not those of step 10
+    lines = [json.loads(line) for line in (begun.path / "log.jsonl").read_text().splitlines()]
+    judged = [(line["step"], line["best"]) for line in lines if "score" in line]
+    assert judged == [(0, True), (10, False), (20, True), (30, False), (40, False)]
+    hopeless = Scores(RISING_ONCE | {0: 10.0}, trained_before=True)
+    other = run_folder(tmp_path, tmp_path, "hopeless")
+    assert fit(Line(), Points(), config, other, hopeless.validation).step == 20
+    assert hopeless.kept == 1
 
 
 def test_a_stopped_run_remembers_how_long_nothing_was_gained(tmp_path):

@@ -14,6 +14,13 @@ RARE = 3  # images: an n-gram of fewer weighs as much as one never seen, and is 
 def export(
     model: Annotated[str, typer.Argument(help="Model folder, such as runs/NAME/best.")],
     out: Annotated[Path, typer.Option(help="Folder for the exported model.")],
+    average: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Another model, trained on from this one or the other way round: its weights are "
+            "averaged with these. May be given several times."
+        ),
+    ] = None,
     half: Annotated[
         bool, typer.Option("--half", help="Store weights as float16: half the size.")
     ] = False,
@@ -33,17 +40,17 @@ def export(
         typer.Option("--set", help="Decoding stored with the model: --set beam_size=3"),
     ] = None,
 ) -> None:
-    """Write a trained model anew: half precision, decoding settings, model card."""
-    from prefixcap.captioner import load_model
+    """Write a trained model anew: an average, half precision, decoding settings, model card."""
     from prefixcap.config import DecodeOptions, parse, with_overrides
     from prefixcap.errors import InputError
     from prefixcap.model_card import model_card
+    from prefixcap.model_soup import soup
 
     if about is not None and not about.is_file():
         raise InputError(f"{about}: no such file. Give a Markdown file, or leave --about away")
     import torch
 
-    loaded = load_model(model)
+    loaded = soup([model, *(average or [])])
     if votes:
         loaded.frequencies = _frequencies(model)
     values = with_overrides(loaded.config.decoding.model_dump(), settings or [])
