@@ -90,7 +90,7 @@ class EncoderConfig(Settings):
 
     `name` is a hub name, a local folder or a weights file; it is empty where the encoder's weights
     are stored with the model (`stored`). `normalize` divides each vector by its L2 norm. `mirrored`
-    takes the mean over a photo and its mirror image, at twice the cost, except while it is trained.
+    takes the mean over a photo and its mirror image, at twice the cost; not in distillation.
     `stated_dim` is the width of its vectors where only a store of them is at hand, not its weights.
     """
 

@@ -9,7 +9,8 @@ from prefixcap.captioner import CaptionModel, load_model
 from prefixcap.config import ModelConfig
 from prefixcap.errors import InputError
 
-MAY_DIFFER = {"decoding", "calibration"}  # how captions are written, not what the weights mean
+# Settings of how captions are written and photos looked at, not of what the weights mean.
+MAY_DIFFER = {"decoding": True, "calibration": True, "encoder": {"mirrored"}}
 
 
 def soup(names: Sequence[str | Path]) -> CaptionModel:

@@ -61,6 +61,16 @@ def test_export_averages(trained, capsys):
         torch.testing.assert_close(tensor, wanted[name])
 
 
+def test_the_second_may_see_mirror_images_too(trained):
+    folder = trained / "mirrored"
+    shutil.copytree(trained / "second/model", folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["encoder"]["mirrored"] = True
+    (folder / "config.json").write_text(json.dumps(config))
+    assert soup([folder, trained / "first/model"]).config.encoder.mirrored
+    assert not soup([trained / "first/model", folder]).config.encoder.mirrored
+
+
 def test_other_sizes_and_other_words_are_refused(trained, tmp_path, capsys):
     other = tmp_path / "other"
     shutil.copytree(trained / "second/model", other)
