@@ -174,6 +174,52 @@ def test_a_run_that_is_told_to_stop_continues_to_the_same_file(captioner, photos
     assert stopped.read_bytes() == whole.read_bytes()
 
 
+@pytest.fixture
+def two_threads():
+    """Two threads of torch's own inside a test."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_batches_side_by_side_are_those_of_one_lane(captioner, photos, tmp_path, two_threads):
+    side, seen, threads = tmp_path / "side.jsonl", [], set()
+    options = FolderOptions(side, batch_size=2)
+
+    def tell(batch):
+        seen.append(batch.done)
+        threads.add(torch.get_num_threads())
+
+    caption_folder(captioner, photos, options, tell)
+    assert seen == [2, 4, 6, 8, 10] and threads == {1}
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(1)
+    alone = tmp_path / "alone.jsonl"
+    caption_folder(captioner, photos, FolderOptions(alone, batch_size=2))
+    assert side.read_bytes() == alone.read_bytes()
+
+
+def test_a_failure_in_a_lane_ends_the_run_with_what_came_before(
+    captioner, photos, tmp_path, two_threads, monkeypatch
+):
+    whole, fifth = captioner.captions_of_levels, str(photos.photos[4].path)
+
+    def failing(levels, options, paths):
+        if fifth in paths:
+            raise RuntimeError("no memory")
+        return whole(levels, options, paths)
+
+    monkeypatch.setattr(captioner, "captions_of_levels", failing)
+    out = tmp_path / "out.jsonl"
+    with pytest.raises(RuntimeError, match="no memory"):
+        caption_folder(captioner, photos, FolderOptions(out, batch_size=2))
+    assert torch.get_num_threads() == 2
+    monkeypatch.undo()
+    report = caption_folder(captioner, photos, FolderOptions(out, batch_size=2))
+    assert (report.written, report.kept) == (6, 4)
+
+
 def test_without_an_output_nothing_is_written(captioner, photos, tmp_path):
     before = sorted(tmp_path.rglob("*"))
     seen: list[BatchDone] = []

@@ -81,6 +81,7 @@ def _frequencies(model: str) -> "DocumentFrequencies":
     run = run_of(model)
     if run is None:
         raise InputError(f"--votes: {model} is no run, whose recipe would name its captions")
-    captioned = [list(record.captions) for record in read_sources(recipe_of(run).data)]
-    tokens = (tokenize_lines(captions) for captions in captioned if captions)
+    records = read_sources(recipe_of(run).data)
+    once = {(record.path, record.captions) for record in records}  # a recipe may repeat its photos
+    tokens = (tokenize_lines(list(captions)) for _, captions in once if captions)
     return DocumentFrequencies.of(tokens).at_least(RARE)
