@@ -21,7 +21,7 @@ from prefixcap.sidecars import SidecarOptions
 __all__ = ["BatchDone", "FolderOptions", "FolderReport", "SidecarOptions", "caption_folder"]
 
 SCORE_DIGITS = 4
-LANES = 2  # batches captioned side by side on a CPU: 1.3 times as fast as one after another
+LANES = 2  # batches captioned side by side on a CPU (benchmarks/folder.py)
 Readable = list[tuple[Photo, np.ndarray]]  # photos, and their levels (S, S, 3) uint8
 
 
@@ -71,7 +71,7 @@ def caption_folder(
             whole, and the same call continues.
     """
     decoding = options.decoding or captioner.model.config.decoding
-    captioner.check(decoding)  # says what does not fit before any file is made
+    captioner.check(decoding)  # before any file is made, and before two lanes share the model
     plan = _output_plan(captioner, decoding, options)
     batch_size = options.batch_size or BATCH_SIZE
     with Outputs(plan, photos) as outputs:
@@ -132,15 +132,13 @@ class _Run:
     ) -> None:
         """Caption batches side by side, and write them in their order."""
         begun: deque[_Batch] = deque()
-        open_lanes = 1  # for the first batch, in which the model lays out its weights for inference
         for batch in batches:
             if should_stop():
                 self.stopped = True
                 break
             begun.append(self._begun(batch, lanes.pool))
-            if len(begun) == open_lanes:
+            if len(begun) == lanes.count:
                 self._finish(begun.popleft(), on_progress)
-                open_lanes = lanes.count
         while begun:
             self._finish(begun.popleft(), on_progress)
 

@@ -248,7 +248,7 @@ def test_ctrl_c_ends_after_the_batch_and_the_same_command_continues(run, here, m
     written = len(lines(out))
     assert process.returncode == 130, errors
     left = f"{400 - written} photos left; the same command continues"
-    assert errors[0].startswith("stopping after this batch")
+    assert errors[0].startswith("stopping after the batches in hand")
     assert errors[1:] == [f"prefixcap: stopped with {left}"]
     assert written % 2 == 0 and 0 < written < 400
     for path in sorted((here / "many").rglob("*.png"))[written + 2 :]:

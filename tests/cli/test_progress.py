@@ -102,7 +102,7 @@ def test_the_first_interrupt_is_noted_and_the_second_raised(capfd):
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is former
-    assert capfd.readouterr().err.count("stopping after this batch") == 1
+    assert capfd.readouterr().err.count("stopping after the batches in hand") == 1
 
 
 def test_skipped_photos_are_named_and_make_the_exit_code_1(capsys):
