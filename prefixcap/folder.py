@@ -1,11 +1,14 @@
 """Caption a folder: photos decoded ahead, every batch written at once, killed runs continued."""
 
+import ctypes
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -22,6 +25,7 @@ __all__ = ["BatchDone", "FolderOptions", "FolderReport", "SidecarOptions", "capt
 
 SCORE_DIGITS = 4
 LANES = 2  # batches captioned side by side on a CPU (benchmarks/folder.py)
+R = TypeVar("R")
 Readable = list[tuple[Photo, np.ndarray]]  # photos, and their levels (S, S, 3) uint8
 
 
@@ -136,20 +140,20 @@ class _Run:
             if should_stop():
                 self.stopped = True
                 break
-            begun.append(self._begun(batch, lanes.pool))
+            begun.append(self._begun(batch, lanes))
             if len(begun) == lanes.count:
                 self._finish(begun.popleft(), on_progress)
         while begun:
             self._finish(begun.popleft(), on_progress)
 
-    def _begun(self, photos: Sequence[Photo], pool: ThreadPoolExecutor) -> "_Batch":
+    def _begun(self, photos: Sequence[Photo], lanes: "_Lanes") -> "_Batch":
         """A batch whose photos are loaded, and whose captions are being written."""
         pairs = list(zip(photos, islice(self.loaded, len(photos)), strict=True))
         skipped = [
             Skipped(photo.key, got.reason) for photo, got in pairs if isinstance(got, Unread)
         ]
         readable = [(photo, got) for photo, got in pairs if not isinstance(got, Unread)]
-        return _Batch(readable, skipped, pool.submit(self._read, readable))
+        return _Batch(readable, skipped, lanes.begun(self._read, readable))
 
     def _finish(self, batch: "_Batch", on_progress: Callable[[BatchDone], None] | None) -> None:
         """Write a batch, and tell of it."""
@@ -182,12 +186,31 @@ class _Run:
         return [(photo, captions) for (photo, _), captions in zip(readable, found, strict=True)]
 
 
-@dataclass(frozen=True)
 class _Lanes:
     """Threads that caption a batch each."""
 
-    pool: ThreadPoolExecutor
-    count: int
+    def __init__(self, pool: ThreadPoolExecutor, count: int) -> None:
+        self.pool, self.count = pool, count
+        self._busy: set[int] = set()  # threads with a batch in hand
+
+    def begun(self, read: Callable[[Readable], R], readable: Readable) -> "Future[R]":
+        """What `read` will say of a batch, in a lane."""
+        return self.pool.submit(self._in_lane, read, readable)
+
+    def drop(self) -> None:
+        """End the batches in hand at their next step, where a thread would go on to the end."""
+        self.pool.shutdown(wait=False, cancel_futures=True)
+        for thread in list(self._busy):
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                ctypes.c_ulong(thread), ctypes.py_object(KeyboardInterrupt)
+            )
+
+    def _in_lane(self, read: Callable[[Readable], R], readable: Readable) -> R:
+        self._busy.add(threading.get_ident())
+        try:
+            return read(readable)
+        finally:
+            self._busy.discard(threading.get_ident())
 
 
 @contextmanager
@@ -201,7 +224,12 @@ def _side_by_side(most: int) -> Iterator[_Lanes]:
     torch.set_num_threads(before // count)
     try:
         with ThreadPoolExecutor(count, thread_name_prefix="captions") as pool:
-            yield _Lanes(pool, count)
+            lanes = _Lanes(pool, count)
+            try:
+                yield lanes
+            except KeyboardInterrupt:
+                lanes.drop()
+                raise
     finally:
         torch.set_num_threads(before)
 

@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -218,6 +220,28 @@ def test_a_failure_in_a_lane_ends_the_run_with_what_came_before(
     monkeypatch.undo()
     report = caption_folder(captioner, photos, FolderOptions(out, batch_size=2))
     assert (report.written, report.kept) == (6, 4)
+
+
+def test_an_interrupt_does_not_wait_for_the_batches_in_hand(
+    captioner, photos, tmp_path, two_threads, monkeypatch
+):
+    whole, first = captioner.captions_of_levels, str(photos.photos[0].path)
+
+    def endless(levels, options, paths):
+        while first not in paths:
+            time.sleep(0.01)
+        return whole(levels, options, paths)
+
+    def interrupt(batch):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(captioner, "captions_of_levels", endless)
+    out = tmp_path / "out.jsonl"
+    with pytest.raises(KeyboardInterrupt):
+        caption_folder(captioner, photos, FolderOptions(out, batch_size=2), interrupt)
+    assert len(out.read_text().splitlines()) == 2
+    assert not [one for one in threading.enumerate() if one.name.startswith("captions")]
+    assert torch.get_num_threads() == 2
 
 
 def test_without_an_output_nothing_is_written(captioner, photos, tmp_path):

@@ -49,7 +49,7 @@ class FirstInterrupt:
             raise KeyboardInterrupt
         self._event.set()
         # Not through Python's stderr, which the signal may have interrupted in a write.
-        os.write(2, b"stopping after the batches in hand; Ctrl-C again drops them\n")
+        os.write(2, b"stopping after the batches in hand; Ctrl-C again stops at once\n")
 
 
 class Display(BarOrLines):
