@@ -63,8 +63,7 @@ def _teacher(folder: Path, pupil: ClipCap, store: EmbeddingStore | None) -> Clip
     teacher = load_model(folder)
     if not isinstance(teacher, ClipCap):
         raise InputError(f"{folder}: is an LSTM; teachers have a language model. Name another")
-    words = [model.tokenizer.backend.get_vocab() for model in (teacher, pupil)]
-    if words[0] != words[1]:
+    if not teacher.tokenizer.has_words_of(pupil.tokenizer):
         raise InputError(
             f"{folder}: has another vocabulary than the model that it should teach; name a teacher "
             "whose language model came from the same run"

@@ -47,7 +47,7 @@ def _check_alike(
             f"{other_name}: differs from {first_name} in {', '.join(differ)}; average models that "
             "were trained on from one another"
         )
-    if other.tokenizer.backend.get_vocab() != first.tokenizer.backend.get_vocab():
+    if not other.tokenizer.has_words_of(first.tokenizer):
         raise InputError(
             f"{other_name}: has another vocabulary than {first_name}; average models that were "
             "trained on from one another"

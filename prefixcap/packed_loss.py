@@ -14,6 +14,7 @@ from prefixcap.cross_entropy import Targets, Taught, chunked_cross_entropy
 from prefixcap.errors import InputError
 from prefixcap.gpt2_rows import GPT2Rows, fits
 from prefixcap.packed_rows import PackedRows, pack
+from prefixcap.products import linear
 
 TRIAL_TOLERANCE = 1e-2  # relative; a model that packing does not fit is off by far more
 
@@ -104,7 +105,7 @@ def expected(lm: PreTrainedModel, prefix: Tensor, rows: PackedRows, abilities: A
     head = lm.get_output_embeddings()
     dtype = _product_type(hidden, head.weight)
     bias = None if head.bias is None else head.bias.to(dtype)
-    logits = F.linear(hidden.to(dtype), head.weight.to(dtype), bias)  # (U, V)
+    logits = linear(hidden.to(dtype), head.weight.to(dtype), bias)  # (U, V)
     return logits.float().softmax(dim=-1)
 
 

@@ -63,6 +63,10 @@ class CaptionTokenizer:
         found = (self.backend.token_to_id(form + word) for form in WORD_FORMS)
         return next((token for token in found if token is not None), None)
 
+    def has_words_of(self, other: "CaptionTokenizer") -> bool:
+        """Whether every id means the same token as in `other`."""
+        return self.backend.get_vocab() == other.backend.get_vocab()
+
     def save(self, folder: Path) -> None:
         """Write `tokenizer.json` and the settings that transformers' AutoTokenizer reads."""
         settings = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": self.end_token}

@@ -22,7 +22,7 @@ from prefixcap.recipe import TeachersConfig, load_recipe
 from prefixcap.run_folder import RunFolder
 from prefixcap.stages import Watch, embed_recipe
 from prefixcap.tokenizer import IGNORED
-from tests.tiny_run import caption_recipe, write_photos
+from tests.tiny_run import caption_recipe, with_other_words, write_photos
 
 
 @pytest.fixture(scope="module")
@@ -177,13 +177,7 @@ def test_teachers_read_the_same_store(world):
 
 
 def test_teachers_of_other_words_or_photos_are_refused(world, tmp_path, capsys):
-    other = tmp_path / "other"
-    shutil.copytree(world / "first/model", other)
-    words = json.loads((other / "tokenizer.json").read_text())
-    vocabulary = words["model"]["vocab"]
-    (a, number), (b, other_number) = list(vocabulary.items())[-2:]
-    vocabulary[a], vocabulary[b] = other_number, number
-    (other / "tokenizer.json").write_text(json.dumps(words))
+    other = with_other_words(world / "first/model", tmp_path / "other")
     settings = [*taught_by(world, "first")[:2], "name=x", f'teachers.models=["{other}"]']
     sets = [part for setting in settings for part in ("--set", setting)]
     command = ["train", str(world / "first.toml"), "--runs", str(tmp_path / "runs"), *sets]

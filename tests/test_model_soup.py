@@ -14,7 +14,7 @@ from prefixcap.model_soup import soup
 from prefixcap.recipe import load_recipe
 from prefixcap.run_folder import RunFolder
 from prefixcap.stages import Watch
-from tests.tiny_run import caption_recipe, write_photos
+from tests.tiny_run import caption_recipe, with_other_words, write_photos
 
 
 @pytest.fixture(scope="module")
@@ -72,13 +72,7 @@ def test_the_second_may_see_mirror_images_too(trained):
 
 
 def test_other_sizes_and_other_words_are_refused(trained, tmp_path, capsys):
-    other = tmp_path / "other"
-    shutil.copytree(trained / "second/model", other)
-    words = json.loads((other / "tokenizer.json").read_text())
-    vocabulary = words["model"]["vocab"]
-    (a, number), (b, other_number) = list(vocabulary.items())[-2:]
-    vocabulary[a], vocabulary[b] = other_number, number
-    (other / "tokenizer.json").write_text(json.dumps(words))
+    other = with_other_words(trained / "second/model", tmp_path / "other")
     with pytest.raises(InputError, match="another vocabulary"):
         soup([trained / "first/model", other])
     settings = load_recipe(trained / "r.toml", ["mapper.prefix_length=3", "train.epochs=1"])

@@ -1,5 +1,7 @@
 """A tiny world to train in: coloured photos with captions, a tiny teacher, tiny recipes."""
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +29,17 @@ def write_photos(folder: Path, split_at: int = 16) -> Path:
     for split, part in (("train", names[:split_at]), ("dev", names[split_at:])):
         (folder / f"Flickr_8k.{split}Images.txt").write_text("\n".join(part) + "\n")
     return folder
+
+
+def with_other_words(model: Path, copy: Path) -> Path:
+    """Copy of a model in whose vocabulary two words have changed places."""
+    shutil.copytree(model, copy)
+    words = json.loads((copy / "tokenizer.json").read_text())
+    vocabulary = words["model"]["vocab"]
+    (a, number), (b, other_number) = list(vocabulary.items())[-2:]
+    vocabulary[a], vocabulary[b] = other_number, number
+    (copy / "tokenizer.json").write_text(json.dumps(words))
+    return copy
 
 
 def caption_recipe(data: Path, extra: str = "", train: str = "") -> str:
