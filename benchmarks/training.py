@@ -32,7 +32,7 @@ from training_baseline import PADDED, OriginalStep
 from prefixcap.config import EncoderConfig, LanguageModelConfig, MapperConfig, ModelConfig
 from prefixcap.memory import keep_freed_memory
 from prefixcap.model import CaptionBatch, ClipCap
-from prefixcap.optim import build_optimizer
+from prefixcap.optim import build_optimizer, stepping_in_backward
 from prefixcap.pace import peak_mib
 from prefixcap.products import linear
 from prefixcap.recipe import TrainConfig
@@ -158,7 +158,8 @@ def our_steps(model: ClipCap, batch: CaptionBatch) -> dict[str, Callable[[], obj
         kind = batch.ids.device.type
         with torch.autocast(kind, torch.bfloat16, enabled=precision == torch.bfloat16):
             loss, count = model.loss(batch, shared=shared)
-        (loss / count).backward()
+        with stepping_in_backward(optimizer):
+            (loss / count).backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 

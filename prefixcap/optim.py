@@ -1,12 +1,15 @@
 """AdamW with a rate per part of the model, warm-up and decay, and averaged weights."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from prefixcap.recipe import TrainConfig
+
+PENDING = 1 << 24  # bytes of gradients that a backward pass leaves before it steps their weights
 
 
 def build_optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
@@ -36,13 +39,46 @@ def build_optimizer(module: nn.Module, config: TrainConfig) -> torch.optim.AdamW
 
 
 def _count_versions(optimizer: torch.optim.Optimizer, *_: object) -> None:
-    """Count each weight's version up, as every other change in place does; the fused step does not.
+    """Count a stepped weight's version up, as other changes in place do; the fused step does not.
 
     Decoding arranges weights anew when their versions have changed.
     """
     for group in optimizer.param_groups:
         for parameter in group["params"]:
-            torch.autograd.graph.increment_version(parameter)
+            if parameter.grad is not None:
+                torch.autograd.graph.increment_version(parameter)
+
+
+@contextmanager
+def stepping_in_backward(optimizer: torch.optim.Optimizer) -> Iterator[None]:
+    """Inside the block, a backward pass steps weights whose gradients are whole, and frees these.
+
+    So the gradients of some weights exist at a time, not of all (Lv et al. 2023, section 3.1); the
+    weights become the same. What is left at the end of a backward pass waits for the next
+    `optimizer.step()`. Only where a step is of one backward pass in one process, and nothing asks
+    for all gradients together.
+    """
+    waiting = 0
+
+    def step_once_enough_wait(parameter: nn.Parameter) -> None:
+        nonlocal waiting
+        waiting += parameter.grad.nbytes
+        if waiting >= PENDING:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+
+    def none_waits(*_: object) -> None:
+        nonlocal waiting
+        waiting = 0
+
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    hooks = [w.register_post_accumulate_grad_hook(step_once_enough_wait) for w in weights]
+    hooks.append(optimizer.register_step_post_hook(none_waits))
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def rate_factor(step: int, steps: int, config: TrainConfig) -> float:

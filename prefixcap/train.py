@@ -4,7 +4,7 @@ import math
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -21,7 +21,13 @@ from prefixcap.checkpoint import (
     save_checkpoint,
 )
 from prefixcap.errors import InputError
-from prefixcap.optim import AveragedWeights, build_optimizer, rate_factor, set_rate
+from prefixcap.optim import (
+    AveragedWeights,
+    build_optimizer,
+    rate_factor,
+    set_rate,
+    stepping_in_backward,
+)
 from prefixcap.pace import COUNTS, Pace
 from prefixcap.processes import CPU, Processes
 from prefixcap.recipe import TrainConfig
@@ -98,7 +104,7 @@ def fit(
     state = _resume(run, (task, trained), optimizer, average)
     keeper = Keeper(run, (task, trained), optimizer, average, config)
     pace = Pace(state.step, steps, processes.device)
-    with interruptible() as asked_to_stop:
+    with interruptible() as asked_to_stop, _steps_in_backward(optimizer, config, processes):
         keeper.validate_start(state, validation)
         batches = _batches(source, range(state.step, steps), config, processes)
         while not state.finished(steps, config.patience):
@@ -143,6 +149,17 @@ def step_seed(seed: int, step: int, process: int) -> int:
     """
     drawn = np.random.SeedSequence((seed, step, process)).generate_state(1, np.uint64)
     return int(drawn[0] >> np.uint64(1))
+
+
+def _steps_in_backward(
+    optimizer: torch.optim.Optimizer, config: TrainConfig, processes: Processes
+) -> AbstractContextManager[None]:
+    """Steps during the backward pass, where no gradient is needed after it.
+
+    A loss that is not a number is found after such a step; these weights are not saved.
+    """
+    alone = config.accumulate == 1 and processes.count == 1 and not config.clip_norm
+    return stepping_in_backward(optimizer) if alone else nullcontext()
 
 
 def _batches(

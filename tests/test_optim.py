@@ -4,7 +4,13 @@ import pytest
 import torch
 from torch import nn
 
-from prefixcap.optim import AveragedWeights, build_optimizer, rate_factor, set_rate
+from prefixcap.optim import (
+    AveragedWeights,
+    build_optimizer,
+    rate_factor,
+    set_rate,
+    stepping_in_backward,
+)
 from prefixcap.recipe import TrainConfig
 
 
@@ -25,6 +31,51 @@ def test_a_step_counts_the_versions_of_its_weights_up():
     optimizer.step()
     after = [parameter._version for parameter in task.parameters()]
     assert all(new > old for new, old in zip(after, before, strict=True))
+
+
+class Tied(nn.Module):
+    """A language model in small: one matrix for words and logits, and a layer between."""
+
+    def __init__(self):
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.words = nn.Parameter(torch.randn(3, 4, generator=generator))
+        self.layer = nn.Parameter(torch.randn(4, 4, generator=generator))
+
+    def loss(self):
+        return ((self.words[1:] @ self.layer).tanh() @ self.words.T).logsumexp(dim=1).sum()
+
+
+@pytest.mark.parametrize(("pending", "left"), [(1, 0), (49, 1), (112, 0), (113, 2)])
+def test_steps_in_the_backward_pass_leave_the_same_weights_and_fewer_gradients(
+    monkeypatch, pending, left
+):
+    """The layer's 64 bytes of gradients are whole first; the tied words' 48 last."""
+    monkeypatch.setattr("prefixcap.optim.PENDING", pending)
+    once, early = Tied(), Tied()
+    theirs, ours = (build_optimizer(task, TrainConfig(lr=0.1)) for task in (once, early))
+    for _ in range(3):
+        theirs.zero_grad()
+        once.loss().backward()
+        theirs.step()
+        with stepping_in_backward(ours):
+            early.loss().backward()
+        assert sum(parameter.grad is not None for parameter in early.parameters()) == left
+        ours.step()
+        ours.zero_grad()
+    assert not torch.equal(early.words, Tied().words)
+    assert torch.equal(early.words, once.words)
+    assert torch.equal(early.layer, once.layer)
+
+
+def test_after_the_block_a_backward_pass_steps_nothing(monkeypatch):
+    monkeypatch.setattr("prefixcap.optim.PENDING", 1)
+    task = Tied()
+    with stepping_in_backward(build_optimizer(task, TrainConfig())):
+        pass
+    task.loss().backward()
+    assert task.words.grad is not None
+    assert torch.equal(task.words, Tied().words)
 
 
 def test_warm_up_starts_at_zero_and_decays_to_zero():

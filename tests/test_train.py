@@ -162,6 +162,19 @@ def test_accumulated_batches_train_as_one_large_batch(tmp_path, cuts):
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
 
 
+@pytest.mark.parametrize("settings", [{}, {"clip_norm": 1e-3}, {"accumulate": 2}])
+def test_steps_in_the_backward_pass_change_nothing(tmp_path, monkeypatch, settings):
+    """Not even where they are not to be taken: a clipped norm and a sum need all gradients."""
+    config = TrainConfig(epochs=1, lr=0.1, warmup_steps=5, precision="fp32", **settings)
+    slopes = []
+    for pending in (1, 1 << 30):
+        monkeypatch.setattr("prefixcap.optim.PENDING", pending)
+        task = Line()
+        fit(task, Points(), config, run_folder(tmp_path, tmp_path, f"run-{pending}"))
+        slopes.append(task.slope.item())
+    assert slopes[0] == slopes[1] != 0
+
+
 class Scores:
     """Judges a run by the scores that it is given, one after another, and counts what it keeps."""
 
