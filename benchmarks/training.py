@@ -84,8 +84,9 @@ def main() -> None:
         return
     print(
         f"{date.today()}, {platform.machine()}, torch {torch.__version__}, "
-        f"{torch.get_num_threads()} threads, {arguments.device}\n"
+        f"{torch.get_num_threads()} threads, {arguments.device}"
     )
+    print(f"{rates_of_products(arguments.device)}\n", flush=True)
     for setting in arguments.settings:
         print_table(setting, arguments)
 
@@ -214,10 +215,22 @@ def packed_operations(
     return 2 * math.prod(out_shape) * x[-1]
 
 
-def product_rate(dtype: torch.dtype, device: str) -> float:
+def rates_of_products(device: str) -> str:
+    """What the ratios below rest on: how fast this machine multiplies."""
+    plain = product_rate(torch.float32, device, torch.nn.functional.linear)
+    exact, rounded = (product_rate(d, device) for d in (torch.float32, torch.bfloat16))
+    return (
+        f"matrix products, 10^9 operations a second: {plain / 1e9:,.0f} in fp32 as PyTorch has it, "
+        f"{exact / 1e9:,.0f} in fp32 as we do, {rounded / 1e9:,.0f} in bf16"
+    )
+
+
+def product_rate(
+    dtype: torch.dtype, device: str, product: Callable[[Tensor, Tensor], Tensor] = linear
+) -> float:
     """Operations per second of a large matrix product."""
     a, b = (torch.randn(PRODUCT, PRODUCT, device=device).to(dtype) for _ in range(2))
-    return 2 * PRODUCT**3 / min(seconds_of(lambda: linear(a, b), device) for _ in range(3))
+    return 2 * PRODUCT**3 / min(seconds_of(lambda: product(a, b), device) for _ in range(3))
 
 
 def measured_peak(setting: str, name: str, arguments: argparse.Namespace) -> str:

@@ -100,7 +100,6 @@ def fit(
     optimizer = build_optimizer(trained, config)
     average = AveragedWeights(trained, config.ema) if config.ema else None
     steps = step_count(source, config, config.epochs)
-    validate_steps = step_count(source, config, config.validate_epochs)
     state = _resume(run, (task, trained), optimizer, average)
     keeper = Keeper(run, (task, trained), optimizer, average, config)
     pace = Pace(state.step, steps, processes.device)
@@ -125,7 +124,7 @@ def fit(
                 on_progress(Progress(state.step, steps, mean, values))
             if state.step % config.log_steps == 0:
                 run.log(step=state.step, loss=mean, rate=rate, **values)
-            if validation and (state.step % validate_steps == 0 or state.step == steps):
+            if validation and (state.step == steps or _is_validated(state.step, source, config)):
                 keeper.validate(state, validation)
             finished = state.finished(steps, config.patience)
             keeper.save_if_due(state, last=finished or bool(stop))
@@ -140,6 +139,16 @@ def fit(
 def step_count(source: BatchSource, config: TrainConfig, epochs: float) -> int:
     """Steps of so many epochs, one at least."""
     return max(1, round(epochs * source.steps_per_epoch / config.accumulate))
+
+
+def _is_validated(step: int, source: BatchSource, config: TrainConfig) -> bool:
+    """Whether `step` is the one nearest to a multiple of the epochs between two validations.
+
+    Epochs need not be whole numbers of steps; the last validation then falls on the last step, and
+    not on the one before it too.
+    """
+    interval = max(1.0, config.validate_epochs * source.steps_per_epoch / config.accumulate)
+    return step == round(round(step / interval) * interval)
 
 
 def step_seed(seed: int, step: int, process: int) -> int:

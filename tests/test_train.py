@@ -206,6 +206,13 @@ def test_training_ends_after_validations_without_a_gain(tmp_path):
     assert fit(Line(), Points(), early(3), other, scores.validation).step == 60
 
 
+def test_a_third_of_an_epoch_is_validated_three_times_in_one_of_40_steps(tmp_path):
+    run, scores = run_folder(tmp_path, tmp_path), Scores({13: 1.0, 26: 2.0, 40: 3.0})
+    config = TrainConfig(epochs=1, validate_epochs=0.33, warmup_steps=0)
+    fit(Line(), Points(), config, run, scores.validation)  # a KeyError at any other step
+    assert scores.kept == 3
+
+
 def test_what_a_run_starts_from_is_judged_too(tmp_path):
     begun, config = run_folder(tmp_path, tmp_path), early(2)
     scores = Scores(RISING_ONCE | {0: 2.5}, trained_before=True)
