@@ -1,5 +1,6 @@
 """Files that are either whole or not there: written beside the target, flushed, then renamed."""
 
+import errno
 import json
 import os
 import tempfile
@@ -7,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
@@ -26,6 +29,10 @@ def replacing(path: Path) -> Iterator[Path]:
             os.fsync(written.fileno())
         os.chmod(part, 0o666 & ~_umask())
         os.replace(part, path)
+    except OSError as error:
+        if error.errno in NO_ROOM and error.filename is None:
+            error.filename = str(path)  # the system does not say what it had no room for
+        raise
     finally:
         with suppress(FileNotFoundError):
             part.unlink()

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -57,7 +58,11 @@ def read_dev_sources(
 
 
 def read_source(source: SourceConfig, label: str) -> list[CaptionRecord]:
-    """Records of one source; their ids begin with `label` and its format."""
+    """Records of one source; their ids begin with `label` and its format.
+
+    Raises:
+        InputError: the source is missing, of another format, or has two images of one id.
+    """
     path = expand(source.path)
     if source.format == "photos":
         photos = find_photos([str(path)])
@@ -65,6 +70,7 @@ def read_source(source: SourceConfig, label: str) -> list[CaptionRecord]:
     else:
         images = expand(source.images) if source.images else None
         found = read(source.format, path, source.split, images)
+    _check_ids(found, source.path)
     if source.names:
         found = named_records(found, expand(source.names))
     if source.rows:
@@ -74,6 +80,18 @@ def read_source(source: SourceConfig, label: str) -> list[CaptionRecord]:
         CaptionRecord(prefix + record.image_id, record.path, record.captions, record.split)
         for record in found[: source.first]
     ]
+
+
+def _check_ids(records: Sequence[CaptionRecord], source: str) -> None:
+    """Raise where two images have one id: captions of one would be learned from the other."""
+    path_of: dict[str, Path] = {}
+    for record in records:
+        other = path_of.setdefault(record.image_id, record.path)
+        if other != record.path:
+            raise InputError(
+                f'{source}: {other} and {record.path} have the id "{record.image_id}" both; give '
+                "each image an id of its own"
+            )
 
 
 def epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from prefixcap.images import Skipped
 FORMAT_VERSION = 1
 SHARD_ROWS = 2048  # images in a shard, the unreadable ones included
 PLAN_FILE = "plan.json"
+LOCK_FILE = ".lock"  # a byte for each shard, locked by the process that makes it
 INFINITE = np.uint16(0x7C00)  # the exponent bits of float16; all of them set: infinite or NaN
 
 
@@ -41,13 +43,13 @@ class EmbeddingStore:
         try:
             self.index = json.loads((self.folder / "index.json").read_text(encoding="utf-8"))
             version = self.index["format_version"]
-        except (OSError, ValueError, KeyError) as error:
+            self.starts = np.cumsum([0, *_shard_sizes(self.index)])  # first row of each shard
+        except (OSError, ValueError, TypeError, KeyError) as error:
             raise InputError(
                 f"{folder}: is not an embedding store ({error}). Build it: prefixcap embed RECIPE"
             ) from error
         if version != FORMAT_VERSION:
             raise InputError(f"{folder}: format {version}, this release reads {FORMAT_VERSION}")
-        self.starts = np.cumsum([0, *_shard_sizes(self.index)])  # first row of each shard
         self.shards: dict[int, np.ndarray] = {}
 
     def __len__(self) -> int:
@@ -154,7 +156,11 @@ class EmbeddingStore:
 
     def _ids(self, number: int) -> list[str]:
         """Image ids of one shard in row order."""
-        return json.loads(_ids_path(self.folder, number).read_text(encoding="utf-8"))
+        return _read_list(_ids_path(self.folder, number), self._size(number))
+
+    def _size(self, number: int) -> int:
+        """Rows of one shard, as the index has them."""
+        return int(self.starts[number + 1] - self.starts[number])
 
     def _shard(self, number: int) -> np.ndarray:
         """Memory map of one shard, opened on first use.
@@ -162,7 +168,7 @@ class EmbeddingStore:
         Training reads rows at random, so the system is asked not to read their neighbours too.
         """
         if number not in self.shards:
-            shard = np.load(_shard_path(self.folder, number), mmap_mode="r")
+            shard = _open_shard(_shard_path(self.folder, number), self._size(number))
             if isinstance(shard.base, mmap.mmap) and hasattr(mmap, "MADV_RANDOM"):
                 shard.base.madvise(mmap.MADV_RANDOM)
             self.shards[number] = shard.view(np.ndarray)  # indexed several times as fast
@@ -173,7 +179,7 @@ def finish_store(folder: Path, shards: int, encoder: ImageEncoder) -> list[Skipp
     """Write the index, which makes a store of the shards; their unreadable images come back."""
     sizes, skipped = [], []
     for number in range(shards):
-        sizes.append(len(json.loads(_ids_path(folder, number).read_text(encoding="utf-8"))))
+        sizes.append(len(_read_list(_ids_path(folder, number))))
         skipped += _read_skipped(folder, number)
     write_json(
         folder / "index.json",
@@ -258,8 +264,32 @@ def _first_change(kept: Any, wanted: Any) -> str:
 
 
 def shard_is_whole(folder: Path, number: int) -> bool:
-    """Whether this shard needs no more work."""
-    return _ids_path(folder, number).exists()
+    """Whether a shard is there and not damaged, as far as its length tells."""
+    ids = _ids_path(folder, number)
+    if not ids.exists():
+        return False
+    try:
+        count = len(_read_list(ids))
+        if count:
+            _open_shard(_shard_path(folder, number), count)
+        _read_skipped(folder, number)
+    except InputError:
+        return False
+    return True
+
+
+def read_shard(folder: Path, number: int) -> dict[str, np.ndarray]:
+    """Vectors of one shard by image id; none where it is not whole."""
+    if not shard_is_whole(folder, number):
+        return {}
+    ids = _read_list(_ids_path(folder, number))
+    vectors = _open_shard(_shard_path(folder, number), len(ids)) if ids else []
+    return dict(zip(ids, vectors, strict=True))
+
+
+def skipped_of_shard(folder: Path, number: int) -> dict[str, str]:
+    """Why images of a whole shard have no row, by image id."""
+    return {photo.key: photo.reason for photo in _read_skipped(folder, number)}
 
 
 def write_shard(
@@ -272,8 +302,10 @@ def write_shard(
                 f"{folder}: the encoder's vector of {image_id} is not finite in float16; check the "
                 "encoder's weights and its preprocessing"
             )
+    vectors = np.stack(list(rows.values())) if rows else np.zeros(0, np.float16)
     with replacing(_shard_path(folder, number)) as file, file.open("wb") as out:
-        np.save(out, np.stack(list(rows.values())) if rows else np.zeros(0, np.float16))
+        # into a file itself numpy writes past Python, and does not say why that failed
+        np.save(SimpleNamespace(write=out.write), vectors)
     write_json(_skipped_path(folder, number), skipped)
     write_json(_ids_path(folder, number), list(rows))
 
@@ -289,8 +321,54 @@ def _shard_sizes(index: dict) -> list[int]:
 def _read_skipped(folder: Path, number: int) -> list[Skipped]:
     """Unreadable images of one shard; an earlier release left none in its shards."""
     path = _skipped_path(folder, number)
-    found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    found = _read_json(path, dict) if path.exists() else {}
     return [Skipped(*pair) for pair in found.items()]
+
+
+def _open_shard(path: Path, rows: int) -> np.ndarray:
+    """Memory map of a shard of so many rows, one at least.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    try:
+        shard = np.load(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError) as error:
+        raise _damaged(path, error) from error
+    if len(shard) != rows:
+        raise _damaged(path, f"{len(shard)} rows, expected {rows}")
+    return shard
+
+
+def _read_list(path: Path, length: int | None = None) -> list[str]:
+    """Ids of a shard, of that number if it is known.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    found = _read_json(path, list)
+    if length is not None and len(found) != length:
+        raise _damaged(path, f"{len(found)} ids, expected {length}")
+    return found
+
+
+def _read_json(path: Path, kind: type) -> Any:
+    """What a JSON file of that kind holds."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise _damaged(path, error) from error
+    if not isinstance(found, kind):
+        raise _damaged(path, f"a {type(found).__name__}, expected a {kind.__name__}")
+    return found
+
+
+def _damaged(path: Path, error: object) -> InputError:
+    """A file of a store cannot be used; making the store again mends it."""
+    return InputError(
+        f"{path}: is damaged ({error}). Mend it: prefixcap embed RECIPE, which makes again what is "
+        "not whole"
+    )
 
 
 def _hashes(ids: Sequence[str]) -> np.ndarray:

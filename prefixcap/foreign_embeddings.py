@@ -1,7 +1,9 @@
 """Stores made of embeddings that clip-retrieval or the original code wrote."""
 
+import fcntl
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +14,14 @@ from prefixcap.datasets.annotations import read_text
 from prefixcap.datasets.parquet import read_columns
 from prefixcap.datasets.stored_photos import photo_source
 from prefixcap.embedding_pickle import read_embedding_pickle
-from prefixcap.embeddings import SHARD_ROWS, StoreItem, begin_store, finish_store, write_shard
+from prefixcap.embeddings import (
+    LOCK_FILE,
+    StoreItem,
+    begin_store,
+    finish_store,
+    read_shard,
+    write_shard,
+)
 from prefixcap.encoder import ImageEncoder, StatedEncoder
 from prefixcap.errors import InputError
 from prefixcap.images import Skipped, UnreadableImage, open_rgb
@@ -20,6 +29,7 @@ from prefixcap.images import Skipped, UnreadableImage, open_rgb
 COMPARED = 4  # photos that are encoded again, to see whose vectors these are
 LEAST_COSINE = 0.98  # float16, bfloat16 and another decoder stay above; other weights far below
 UNIT_TOLERANCE = 1e-2  # of the norms of normalised float16 vectors
+NAMED_PARTS = 3  # folders and file name by which a photo is found under another root
 
 
 @dataclass(frozen=True)
@@ -33,7 +43,7 @@ class ForeignEmbeddings:
         """Vector (D,) float32 of one row."""
         for part in self.parts:
             if number < len(part):
-                return np.asarray(part[number], dtype=np.float32)
+                return np.array(part[number], dtype=np.float32)
             number -= len(part)
         raise IndexError(number)
 
@@ -43,11 +53,13 @@ def import_store(
 ) -> list[Skipped]:
     """Make a store of `source`'s vectors of the items; the items that it lacks come back.
 
-    An item is found by its path, file name, or that without suffix, or by its id.
+    An item is found by its path, by its id, by the end of its path, or by its name without suffix,
+    where no other item has the same. Nothing is written before all vectors are seen to be right.
 
     Raises:
-        InputError: vectors of another width, another normalisation or another encoder; two rows of
-            one name that differ; or nothing of the items is there.
+        InputError: vectors of another width, another normalisation or another encoder, or that are
+            not finite; two rows of one name that differ; nothing of the items is there; the folder
+            has other vectors, or another process at work.
     """
     found = read_foreign(source)
     rows = _rows_of(found, source, items)
@@ -56,15 +68,72 @@ def import_store(
         source, encoder, [(item, found.row(rows[item.image_id])) for item in present[:COMPARED]]
     )
     folder.mkdir(parents=True, exist_ok=True)
-    begin_store(folder, encoder, items)
-    starts = range(0, len(items), SHARD_ROWS)
-    for number, start in enumerate(starts):
-        part = items[start : start + SHARD_ROWS]
-        ids = [item.image_id for item in part]
-        vectors = {i: found.row(rows[i]).astype(np.float16) for i in ids if i in rows}
-        missing = {i: f"{source}: has no vector of it" for i in ids if i not in rows}
-        write_shard(folder, number, vectors, missing)
-    return finish_store(folder, len(starts), encoder)
+    with _alone(folder):
+        size = begin_store(folder, encoder, items).shard_rows
+        shards = [items[start : start + size] for start in range(0, len(items), size)]
+        present_in = [[item.image_id for item in part if item.image_id in rows] for part in shards]
+        for number, ids in enumerate(present_in):
+            vectors = {image_id: found.row(rows[image_id]) for image_id in ids}
+            _check_vectors(source, vectors, normalised=encoder.config.normalize)
+            _check_same(folder, number, _stored(vectors))
+        for number, (part, ids) in enumerate(zip(shards, present_in, strict=True)):
+            vectors = _stored({image_id: found.row(rows[image_id]) for image_id in ids})
+            missing = [item.image_id for item in part if item.image_id not in rows]
+            lacking = dict.fromkeys(missing, f"{source}: has no vector of it")
+            write_shard(folder, number, vectors, lacking)
+        return finish_store(folder, len(shards), encoder)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """No other process works on the store inside the block.
+
+    Raises:
+        InputError: one does.
+    """
+    with (folder / LOCK_FILE).open("a") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError) as error:
+            raise InputError(
+                f"{folder}: another process is making this store. Wait for it, or choose another "
+                "folder: --set store=FOLDER"
+            ) from error
+        yield
+
+
+def _stored(vectors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The vectors as a store has them, (D,) float16."""
+    return {image_id: vector.astype(np.float16) for image_id, vector in vectors.items()}
+
+
+def _check_vectors(source: Path, vectors: dict[str, np.ndarray], *, normalised: bool) -> None:
+    """Raise for a vector that float16 does not hold, or of another length than 1 if it should be.
+
+    What was `normalised` has length 1.
+    """
+    for image_id, vector in vectors.items():
+        norm = float(np.linalg.norm(vector))
+        if not np.abs(vector).max() <= np.finfo(np.float16).max:
+            raise InputError(
+                f"{source}: the vector of {image_id} is not finite in float16. Make it again, or "
+                "leave it out"
+            )
+        if normalised and abs(norm - 1) > UNIT_TOLERANCE:
+            raise InputError(
+                f"{source}: the vector of {image_id} has length {norm:.3g}, others 1. Make it "
+                "again, or leave it out"
+            )
+
+
+def _check_same(folder: Path, number: int, vectors: dict[str, np.ndarray]) -> None:
+    """Raise where the shard is there with other vectors; it would be lost."""
+    for image_id, kept in read_shard(folder, number).items():
+        if image_id not in vectors or not np.array_equal(kept, vectors[image_id]):
+            raise InputError(
+                f"{folder}: has another vector of {image_id} already. Choose another folder, --set "
+                "store=FOLDER, or delete this one"
+            )
 
 
 def read_foreign(source: Path) -> ForeignEmbeddings:
@@ -94,10 +163,7 @@ def read_foreign(source: Path) -> ForeignEmbeddings:
 
 def _read_matrix(matrix: Path, names: Path) -> ForeignEmbeddings:
     """A matrix (N, D) with a list of N names."""
-    try:
-        vectors = np.load(matrix, mmap_mode="r")
-    except (OSError, ValueError) as error:
-        raise InputError(f"{matrix}: is no matrix that numpy can read ({error})") from error
+    vectors = _load_matrix(matrix)
     found = [line.strip() for line in read_text(names).splitlines() if line.strip()]
     if vectors.ndim != 2 or vectors.dtype.kind != "f" or len(vectors) != len(found):
         raise InputError(
@@ -105,6 +171,14 @@ def _read_matrix(matrix: Path, names: Path) -> ForeignEmbeddings:
             f"for each of the {len(found)} names in {names.name}"
         )
     return ForeignEmbeddings([vectors], found)
+
+
+def _load_matrix(path: Path) -> np.ndarray:
+    """Memory map of a `.npy` file."""
+    try:
+        return np.load(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{path}: is no matrix that numpy can read ({error})") from error
 
 
 def _read_clip_retrieval(folder: Path) -> ForeignEmbeddings:
@@ -120,7 +194,7 @@ def _read_clip_retrieval(folder: Path) -> ForeignEmbeddings:
         table = folder / "metadata" / f"metadata_{file.stem.rpartition('_')[2]}.parquet"
         if not table.is_file():
             raise InputError(f"{table}: not there; without it {file.name} has no names")
-        parts.append(np.load(file, mmap_mode="r"))
+        parts.append(_load_matrix(file))
         found = [str(row["image_path"]) for row in read_columns(table, ["image_path"])[1]]
         if len(found) != len(parts[-1]):
             raise InputError(
@@ -143,25 +217,40 @@ def _rows_of(found: ForeignEmbeddings, source: Path, items: Sequence[StoreItem])
     """
     by_name: dict[str, list[int]] = {}
     for row, name in enumerate(found.names):
-        for form in {name, Path(name).name}:
+        for form in {name, *_ends(Path(name))}:
             by_name.setdefault(form, []).append(row)
+    owners: dict[str, Path] = {}  # of a name that several photos have, none
+    for item in items:
+        for form in _names(item):
+            if owners.setdefault(form, item.path) != item.path:
+                owners[form] = Path()
     rows: dict[str, int] = {}
     for item in items:
-        own_id = item.image_id.partition("/")[2] or item.image_id
-        forms = (str(item.path), own_id, item.path.name, item.path.stem)
-        matching = next((by_name[form] for form in forms if form in by_name), None)
-        if matching is None:
+        own = [form for form in _names(item) if owners[form] == item.path and form in by_name]
+        if not own:
             continue
+        matching = by_name[own[0]]
         first = found.row(matching[0])
         if any(not np.allclose(found.row(row), first, atol=1e-2) for row in matching[1:]):
             raise InputError(
-                f"{source}: has different vectors for {own_id}, so captions and images are mixed "
+                f"{source}: has different vectors for {own[0]}, so captions and images are mixed "
                 "up. Make the embeddings again: prefixcap embed RECIPE"
             )
         rows[item.image_id] = matching[0]
     if not rows:
         raise InputError(f"{source}: names none of the recipe's {len(items)} images")
     return rows
+
+
+def _names(item: StoreItem) -> list[str]:
+    """What an item may be called, the surest first."""
+    own_id = item.image_id.partition("/")[2] or item.image_id
+    return [str(item.path), own_id, *_ends(item.path), item.path.stem]
+
+
+def _ends(path: Path) -> list[str]:
+    """The last parts of a path, the longest first; the last one is the file's name."""
+    return ["/".join(path.parts[-count:]) for count in range(NAMED_PARTS, 0, -1)]
 
 
 def _check_encoder(
@@ -179,6 +268,7 @@ def _check_encoder(
             f"{encoder.embedding_dim} ({encoder.config.output}). Name the encoder that "
             "made them in the recipe"
         )
+    _check_vectors(source, {item.image_id: v for item, v in pairs}, normalised=False)
     norms = [float(np.linalg.norm(vector)) for _, vector in pairs]
     unit = all(abs(norm - 1) < UNIT_TOLERANCE for norm in norms)
     if unit != encoder.config.normalize:

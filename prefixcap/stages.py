@@ -245,11 +245,22 @@ def count_trained(task: nn.Module, run: RunFolder, watch: Watch) -> None:
 def load_photos(
     records: Sequence[CaptionRecord], recipe: Recipe, run: RunFolder, watch: Watch
 ) -> PhotoArray:
-    """The records' photos in memory; the unreadable ones are written to the run's log."""
+    """The records' photos in memory; the unreadable ones are noted, and named in the run's log.
+
+    Raises:
+        InputError: none can be read.
+    """
     report = (lambda done: watch.photos(done, len(records), "")) if watch.photos else None
     photos = PhotoArray([r.path for r in records], recipe.views.stored_px, report)
     for skipped in photos.skipped:
         run.log(skipped=skipped.key, reason=skipped.reason)
+    if photos.skipped:
+        first = photos.skipped[0]
+        found = f"{len(photos.skipped)} of {len(records)} photos cannot be read, such as"
+        if len(photos.skipped) == len(records):
+            raise InputError(f"{found} {first.reason}. Check the data: prefixcap data check")
+        if watch.note:
+            watch.note(f"{found} {first.reason}; {run.path}/log.jsonl names them all")
     return photos
 
 

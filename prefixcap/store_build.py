@@ -18,10 +18,13 @@ import torch
 from prefixcap.config import PreprocessConfig
 from prefixcap.datasets.stored_photos import photo_source
 from prefixcap.embeddings import (
+    LOCK_FILE,
     StoreItem,
     begin_store,
     finish_store,
+    read_shard,
     shard_is_whole,
+    skipped_of_shard,
     write_shard,
 )
 from prefixcap.encoder import ImageEncoder, fitting_batch
@@ -32,7 +35,6 @@ from prefixcap.views import cut
 
 BATCHES_AHEAD = 3  # decoded while one is encoded
 MOST_DECODERS = 8  # threads that open photos
-LOCK_FILE = ".lock"  # a byte for each shard, locked by the process that makes it
 POLL_S = 0.2  # between two looks at the other processes
 
 Prepare = Callable[[int], "StoreBuild"]
@@ -46,7 +48,8 @@ class StoreBuild:
     """A store in the making. Several processes may work on it, each with an object of its own.
 
     A shard is written whole or not at all. Who makes one holds a lock on it that ends with the
-    process, however that ends.
+    process, however that ends. A shard whose unreadable images can be opened by now gets their
+    rows.
     """
 
     def __init__(
@@ -66,11 +69,11 @@ class StoreBuild:
         self.plan = begin_store(folder, encoder, items)
         self.items = [item for item in items if item.image_id not in self.plan.left_out]
         self.shards = -(-len(self.items) // self.plan.shard_rows)
+        self._tried: dict[int, dict[str, str]] = {}  # unreadable images of shards, tried again
 
     def whole(self) -> int:
-        """Number of items whose shards are whole."""
-        numbers = range(self.shards)
-        return sum(len(self._part(n)) for n in numbers if shard_is_whole(self.folder, n))
+        """Number of items whose shards are done."""
+        return sum(len(self._part(n)) for n in range(self.shards) if self._is_done(n))
 
     def encode(self, report: Callable[[int], None], *, wait: bool, decoders: int) -> None:
         """Make the shards that are missing; `report` hears how many items this call has done.
@@ -86,14 +89,16 @@ class StoreBuild:
         done = 0
         for number in self._free_shards(wait):
             before, part = done, self._part(number)
-            rows: dict[str, np.ndarray] = {}
+            rows = read_shard(self.folder, number)  # of a shard that gets some more
+            missing = [item for item in part if item.image_id not in rows]
             skipped: dict[str, str] = {}
-            for found, unread in _encoded(self.encoder, part, self.batch_size, decoders):
+            for found, unread in _encoded(self.encoder, missing, self.batch_size, decoders):
                 rows |= found
                 skipped |= unread
                 done = before + len(rows) + len(skipped)
                 report(done)
-            write_shard(self.folder, number, rows, skipped)
+            ordered = [item.image_id for item in part if item.image_id in rows]
+            write_shard(self.folder, number, {i: rows[i] for i in ordered}, skipped)
 
     def finish(self) -> list[Skipped]:
         """Make a store of the shards; all unreadable images come back."""
@@ -107,18 +112,31 @@ class StoreBuild:
         start = number * self.plan.shard_rows
         return self.items[start : start + self.plan.shard_rows]
 
+    def _is_done(self, number: int) -> bool:
+        """Whether a shard is whole, and what is unreadable in it still is."""
+        if not shard_is_whole(self.folder, number):
+            return False
+        skipped = skipped_of_shard(self.folder, number)
+        if skipped == self._tried.get(number, {}):
+            return True
+        tried = [item for item in self._part(number) if item.image_id in skipped]
+        if any(_is_readable(item) for item in tried):
+            return False
+        self._tried[number] = skipped
+        return True
+
     def _free_shards(self, wait: bool) -> Iterator[int]:
-        """Numbers of missing shards, each locked while it is worked on."""
+        """Numbers of shards that are not done, each locked while it is worked on."""
         how = fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB
         with (self.folder / LOCK_FILE).open("a") as file:
             for number in range(self.shards):
-                if shard_is_whole(self.folder, number):
+                if self._is_done(number):
                     continue
                 try:
                     fcntl.lockf(file, how, 1, number)
                 except (BlockingIOError, PermissionError):  # another process has it
                     continue
-                if not shard_is_whole(self.folder, number):
+                if not self._is_done(number):
                     yield number
                 fcntl.lockf(file, fcntl.LOCK_UN, 1, number)
 
@@ -268,6 +286,15 @@ def _decoded(
             found = waiting.popleft().result()
             waiting += [pool.submit(_open, item, preprocess) for item in islice(coming, 1)]
             yield found
+
+
+def _is_readable(item: StoreItem) -> bool:
+    """Whether an image can be opened."""
+    try:
+        open_rgb(photo_source(item.path))
+    except UnreadableImage:
+        return False
+    return True
 
 
 def _open(item: StoreItem, preprocess: PreprocessConfig) -> np.ndarray | str:

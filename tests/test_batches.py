@@ -12,6 +12,7 @@ from prefixcap.batches import (
     read_dev_sources,
     read_sources,
 )
+from prefixcap.datasets.records import CaptionRecord
 from prefixcap.errors import InputError
 from prefixcap.recipe import SourceConfig, TrainConfig
 from prefixcap.tokenizer import IGNORED
@@ -130,3 +131,11 @@ def test_dev_ids_differ_from_training_ids_and_first_cuts_a_source(tmp_path):
     assert [r.path for r in records] == [r.path for r in dev]
     assert len(records) == 5
     assert not {r.image_id for r in records} & {r.image_id for r in dev}
+
+
+def test_two_photos_of_one_id_are_refused(tmp_path, monkeypatch):
+    """Readers give each image one record; where one did not, captions would change their photo."""
+    records = [CaptionRecord("7", tmp_path / f"{n}.jpg", (f"a dog {n}",), "train") for n in "ab"]
+    monkeypatch.setattr("prefixcap.batches.read", lambda *asked: records)
+    with pytest.raises(InputError, match=r"a\.jpg and .*b\.jpg have the id \"7\" both"):
+        read_sources([SourceConfig(format="coco", path=str(tmp_path))])

@@ -1,6 +1,7 @@
 """The store: each image once, continued after a kill, one encoder's vectors only."""
 
 import json
+import resource
 import threading
 
 import numpy as np
@@ -10,7 +11,7 @@ from PIL import Image
 
 from prefixcap import embeddings, store_build
 from prefixcap.config import EncoderConfig, PreprocessConfig, ResNetConfig
-from prefixcap.embeddings import EmbeddingStore, StoreItem
+from prefixcap.embeddings import EmbeddingStore, StoreItem, write_shard
 from prefixcap.encoder import ImageEncoder, build_encoder
 from prefixcap.errors import InputError
 from prefixcap.images import open_rgb
@@ -230,3 +231,64 @@ def test_a_damaged_plan_is_one_line(tmp_path, items):
     (tmp_path / "store" / "plan.json").write_text("{")
     with pytest.raises(InputError, match=r"plan\.json: is damaged"):
         build_store(tmp_path / "store", make_encoder(), items)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("embeddings-00001.npy", lambda content: b""),
+        ("embeddings-00001.npy", lambda content: content[:40]),
+        ("embeddings-00001.npy", lambda content: content[:-100]),
+        ("embeddings-00001.npy", None),
+        ("ids-00001.json", lambda content: content[:-20]),
+        ("ids-00001.json", lambda content: b"{}"),
+        ("ids-00001.json", lambda content: b'["image 4"]'),
+    ],
+)
+def test_a_damaged_shard_is_named_and_made_again(tmp_path, items, name, damage):
+    encoder, folder = make_encoder(), tmp_path / "store"
+    build_store(folder, encoder, items)
+    path = folder / name
+    whole = path.read_bytes()
+    path.write_bytes(damage(whole)) if damage else path.unlink()
+    with pytest.raises(InputError, match=rf"{name}: is damaged .* prefixcap embed RECIPE"):
+        store = EmbeddingStore(folder)
+        store.rows_of(["image 5"])
+        store.rows([4])
+    build_store(folder, encoder, items)
+    assert path.read_bytes() == whole
+
+
+def test_photos_that_were_unreadable_get_rows_once_they_can_be_read(tmp_path, items, monkeypatch):
+    encoder, folder = make_encoder(), tmp_path / "store"
+    build_store(folder, encoder, items)
+    Image.open(items[2].path).save(items[3].path)
+    opened = []
+
+    def counting(source, *rest):
+        opened.append(source)
+        return open_rgb(source)
+
+    monkeypatch.setattr(store_build, "open_rgb", counting)
+    assert build_store(folder, encoder, items) == []
+    assert set(opened) == {items[3].path}
+    store = EmbeddingStore(folder)
+    assert store.ids == [item.image_id for item in items]
+    np.testing.assert_array_equal(store.rows([3]), store.rows([2]))
+    opened.clear()
+    build_store(folder, encoder, items)
+    assert opened == []
+
+
+@pytest.mark.parametrize("size", [2000, 20000])
+def test_a_shard_that_has_no_room_is_named(tmp_path, size):
+    """A limit of a file's size stands for a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as error:
+            write_shard(tmp_path, 0, {"image 0": np.zeros(size, np.float16)}, {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert error.value.filename == str(tmp_path / "embeddings-00000.npy")
+    assert list(tmp_path.iterdir()) == []

@@ -1,6 +1,8 @@
 """Stores made of what clip-retrieval and the original wrote; vectors of others are refused."""
 
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ import torch
 
 from prefixcap.config import EncoderConfig
 from prefixcap.embeddings import EmbeddingStore, StoreItem
-from prefixcap.encoder import load_encoder
+from prefixcap.encoder import StatedEncoder, load_encoder
 from prefixcap.errors import InputError
 from prefixcap.foreign_embeddings import import_store
 from prefixcap.store_build import build_store
@@ -108,3 +110,97 @@ def test_a_source_of_other_images_or_of_another_kind_is_refused(world, tmp_path)
         )
     with pytest.raises(InputError, match="has no img_emb"):
         import_store(tmp_path / "store", tmp_path, encoder, items)
+
+
+def test_a_store_of_other_vectors_is_kept(world, tmp_path):
+    encoder, items, vectors = world
+    names = [item.path.name for item in items]
+    import_store(
+        tmp_path / "store", write_matrix(tmp_path / "a", vectors[:6], names[:6]), *world[:2]
+    )
+    changed = vectors.copy()
+    changed[5] *= 0.995  # still this encoder's, as far as a cosine tells
+    source = write_matrix(tmp_path / "b", changed, names)
+    with pytest.raises(InputError, match=f"another vector of {items[5].image_id} already"):
+        import_store(tmp_path / "store", source, encoder, items)
+    np.testing.assert_array_equal(EmbeddingStore(tmp_path / "store").rows(range(6)), vectors[:6])
+    more = write_matrix(tmp_path / "c", vectors, names)
+    assert import_store(tmp_path / "store", more, encoder, items) == []
+    np.testing.assert_array_equal(EmbeddingStore(tmp_path / "store").rows(range(8)), vectors)
+
+
+@pytest.mark.parametrize("number", [0, 7])
+@pytest.mark.parametrize(
+    ("factor", "message"), [(np.nan, "is not finite"), (1e9, "is not finite"), (7, "has length 7")]
+)
+def test_one_bad_vector_is_named_and_nothing_is_written(tmp_path, number, factor, message):
+    encoder = StatedEncoder(
+        EncoderConfig(kind="clip", name="stated", stated_dim=12, normalize=True)
+    )
+    items = [StoreItem(f"0-folder/{n}.jpg", tmp_path / f"{n}.jpg") for n in range(8)]
+    vectors = np.eye(8, 12, dtype=np.float32)
+    vectors[number] *= factor
+    source = write_matrix(tmp_path / "m", vectors, [item.path.name for item in items])
+    if (number, factor) == (0, 7):
+        message = "normalize = false"  # the first ones tell what kind they are
+    with pytest.raises(InputError, match=message):
+        import_store(tmp_path / "store", source, encoder, items)
+    assert not list((tmp_path / "store").glob("*.npy"))
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        (["/old/train/0.jpg", "/old/train/1.jpg"], [0, 1]),
+        (
+            ["/old/val/1.jpg", "/old/train/0.jpg", "/old/train/1.jpg", "/old/val/0.jpg"],
+            [1, 2, 3, 0],
+        ),
+        (["0.jpg", "2.jpg"], [None, None, None, None, 1]),
+        (["0", "2"], [None, None, None, None, 1]),
+    ],
+)
+def test_a_photo_is_found_by_as_much_of_its_path_as_only_it_has(tmp_path, names, found):
+    encoder = StatedEncoder(
+        EncoderConfig(kind="clip", name="stated", stated_dim=12, normalize=True)
+    )
+    paths = ["train/0.jpg", "train/1.jpg", "val/0.jpg", "val/1.jpg", "val/2.jpg"]
+    items = [StoreItem(f"0-folder/{path}", tmp_path / path) for path in paths]
+    vectors = np.eye(4, 12, dtype=np.float32)[: len(names)]
+    skipped = import_store(
+        tmp_path / "store", write_matrix(tmp_path / "m", vectors, names), encoder, items
+    )
+    found = found + [None] * (5 - len(found))
+    rows = EmbeddingStore(tmp_path / "store").row_of
+    assert [photo.key for photo in skipped] == [
+        item.image_id for item, row in zip(items, found, strict=True) if row is None
+    ]
+    for item, row in zip(items, found, strict=True):
+        if row is not None:
+            own = EmbeddingStore(tmp_path / "store").rows([rows[item.image_id]])[0]
+            np.testing.assert_array_equal(own, vectors[row])
+
+
+def test_a_store_that_another_process_makes_is_left_alone(world, tmp_path):
+    encoder, items, vectors = world
+    source = write_matrix(tmp_path / "m", vectors, [item.path.name for item in items])
+    (tmp_path / "store").mkdir()
+    code = (
+        "import fcntl, sys, time; file = open(sys.argv[1], 'a'); "
+        "fcntl.lockf(file, fcntl.LOCK_EX, 1, 5); print('has it', flush=True); time.sleep(600)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "store" / ".lock")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline() == b"has it\n"
+        with pytest.raises(InputError, match="another process is making this store"):
+            import_store(tmp_path / "store", source, encoder, items)
+        other.kill()
+    assert import_store(tmp_path / "store", source, encoder, items) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"\x93NUMPY\x01", b"no matrix"])
+def test_a_damaged_matrix_is_one_line(world, tmp_path, content):
+    source = write_matrix(tmp_path / "m", world[2], [item.path.name for item in world[1]])
+    (source / "image_embeddings.npy").write_bytes(content)
+    with pytest.raises(InputError, match="no matrix that numpy can read"):
+        import_store(tmp_path / "store", source, *world[:2])

@@ -1,18 +1,21 @@
 """The road from photos to weights, end to end, on a tiny world."""
 
 import json
+import re
+from dataclasses import replace
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from prefixcap.batches import read_sources
 from prefixcap.caption_stage import caption_recipe as run_caption
 from prefixcap.caption_stage import plain
 from prefixcap.captioner import Captioner
 from prefixcap.errors import InputError
 from prefixcap.recipe import load_recipe
 from prefixcap.run_folder import RunFolder
-from prefixcap.stages import Watch, embed_recipe
+from prefixcap.stages import Watch, embed_recipe, load_photos
 from prefixcap.stages import distill_recipe as run_distill
 from tests.tiny_run import caption_recipe, distill_recipe, save_tiny_teacher, write_photos
 
@@ -55,6 +58,25 @@ def test_distillation_with_parts_pasted_lowers_every_loss(world):
     lines = [line for line in log_of(world / "runs/pasted") if "loss" in line]
     first, last = (sum(line["loss"] for line in some) for some in (lines[:5], lines[-5:]))
     assert last < first
+
+
+@pytest.mark.parametrize("missing", [1, 3])
+def test_photos_that_cannot_be_read_are_said_and_named(world, tmp_path, missing):
+    text = distill_recipe(world / "data", world / "teacher", world / "store")
+    recipe, notes = recipe_from(tmp_path, "d.toml", text), []
+    records = [
+        replace(record, path=tmp_path / "gone.jpg") if number < missing else record
+        for number, record in enumerate(read_sources(recipe.data)[:3])
+    ]
+    run = RunFolder(tmp_path / "run", recipe)
+    expected = f"{missing} of 3 photos cannot be read, such as .*gone.jpg: "
+    if missing == len(records):
+        with pytest.raises(InputError, match=expected):
+            load_photos(records, recipe, run, Watch(note=notes.append))
+    else:
+        load_photos(records, recipe, run, Watch(note=notes.append))
+        assert re.match(expected, *notes)
+    assert [line["skipped"] for line in log_of(run.path)] == [str(tmp_path / "gone.jpg")] * missing
 
 
 def test_parts_are_pasted_between_whole_cells_only(world):

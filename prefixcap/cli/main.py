@@ -92,7 +92,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _say(str(stopped), INTERRUPTED)
     except typer.TyperException as error:
         return _say(_usage(error), USAGE_ERROR)
-    except (KeyboardInterrupt, typer.Abort):
+    except (KeyboardInterrupt, typer.Abort) as error:
+        if isinstance(error.__cause__, EOFError):  # typer takes it for Ctrl-D; we ask nothing
+            return _say(_unexpected_line(error.__cause__), FAILED)
         return _interrupted()
     except OSError as error:
         if error.filename is None and error.errno == errno.ENOSPC:
@@ -132,6 +134,7 @@ def _system_line(error: OSError) -> str:
     mends = {
         errno.ENOSPC: "Free some space, then run the command again: it continues",
         errno.EDQUOT: "Free some of your quota, then run the command again: it continues",
+        errno.EFBIG: "Raise the limit of a file's size: ulimit -f unlimited",
         errno.EACCES: "Choose a path that you may read and write",
         errno.EPERM: "Choose a path that you may read and write",
         errno.EROFS: "Choose an output on a disk that can be written",

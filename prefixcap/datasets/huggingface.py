@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
-from prefixcap.datasets.columns import IMAGE_COLUMNS, captions_in, choose_columns
+from prefixcap.datasets.columns import IMAGE_COLUMNS, choose_columns, row_captions, row_id
 from prefixcap.datasets.records import CaptionRecord
 from prefixcap.errors import InputError, MissingExtraError
+from prefixcap.images import UnreadableImage
 
 ROOT = "hf-dataset"
 
@@ -54,7 +55,8 @@ def read_photo(name: str, split: str, row: int) -> bytes:
     """Encoded picture of one row.
 
     Raises:
-        MissingExtraError, InputError: as in `read`, or no picture in that row.
+        MissingExtraError, InputError: as in `read`.
+        UnreadableImage: no picture in that row.
     """
     rows = _load(name)[split]
     value = rows[row][choose_columns(rows.column_names, Path(name)).image]
@@ -62,7 +64,7 @@ def read_photo(name: str, split: str, row: int) -> bytes:
     if content is None and isinstance(value, dict) and value.get("path"):
         return Path(value["path"]).read_bytes()
     if content is None:
-        raise InputError(f"{name}, {split}, row {row}: no picture in it.")
+        raise UnreadableImage(f"{name}, {split}, row {row}", "no picture in it")
     return content
 
 
@@ -106,13 +108,9 @@ def _read_split(rows: Any, name: str, split: str) -> list[CaptionRecord]:
     folder = Path(ROOT) / quote(name, safe="") / quote(split, safe="")
     return [
         CaptionRecord(
-            str(row[columns.image_id]) if columns.image_id else f"{split}/{number}",
+            row_id(row, columns) or f"{split}/{number}",
             folder / str(number),
-            tuple(
-                text
-                for column in columns.captions
-                for text in captions_in(row[column], f"{name}, {split}, row {number}")
-            ),
+            tuple(row_captions(row, columns, f"{name}, {split}, row {number}")),
             split,
         )
         for number, row in enumerate(rows.select_columns(kept))
