@@ -30,8 +30,8 @@ def replacing(path: Path) -> Iterator[Path]:
         os.chmod(part, 0o666 & ~_umask())
         os.replace(part, path)
     except OSError as error:
-        if error.errno in NO_ROOM and error.filename is None:
-            error.filename = str(path)  # the system does not say what it had no room for
+        if error.errno in NO_ROOM and error.filename in (None, str(part)):
+            error.filename = str(path)
         raise
     finally:
         with suppress(FileNotFoundError):

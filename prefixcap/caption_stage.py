@@ -33,8 +33,9 @@ from prefixcap.lora import load_plain
 from prefixcap.lstm import LstmCaptioner
 from prefixcap.mapper import resized_positions
 from prefixcap.model import ClipCap
+from prefixcap.packed_loss import check_positions
 from prefixcap.recipe import Recipe, TrainConfig, expand
-from prefixcap.run_folder import RunFolder
+from prefixcap.run_folder import RunFolder, files_digest, frozen_digest
 from prefixcap.self_critical import SelfCriticalBatches, self_critical_task
 from prefixcap.stages import (
     Watch,
@@ -113,7 +114,7 @@ def caption_recipe(recipe: Recipe, run: RunFolder, watch: Watch) -> None:
     run.hold_data(data=_listed(trained_on), dev=_listed(r for part in dev for r in part))
     validation = None
     if recipe.dev:
-        split = DevSplit(recipe, run, dev, CaptionIds(tokenizer, recipe))
+        split = DevSplit(recipe, run, dev, CaptionIds(tokenizer, recipe), watch.note)
         validation = Validation(
             lambda step: split.scores(Captioner(model), step),
             lambda: model.save_pretrained(run.path / "best"),
@@ -123,17 +124,42 @@ def caption_recipe(recipe: Recipe, run: RunFolder, watch: Watch) -> None:
     if recipe.self_critical is None:
         task = CaptionTask(model, recipe.train, caption_teachers(recipe, model))
         tokens = [ids(record) for record in records]
+        _check_lengths(model, tokens)
         usable = np.flatnonzero(readable & np.array([bool(captions) for captions in tokens]))
         batches = CaptionBatches(tokens, usable, source, recipe.train, run.processes)
     else:
         task = self_critical_task(recipe, recipe.self_critical, model, records)
         usable = np.flatnonzero(readable)
         batches = SelfCriticalBatches(usable, source, recipe.train, run.processes)
+    opened = [] if recipe.store or recipe.stage == "language" else trained_on
+    run.hold_rest(
+        frozen_weights=frozen_digest(task), photo_files=files_digest(r.path for r in opened)
+    )
     count_trained(task, run, watch)
     ids.report(run, watch)
+    _tell_unused_rate(recipe, model, watch)
     fit(task, batches, recipe.train, run, validation, watch.step)
     if run.processes.is_main:
         model.save_pretrained(run.path / "model")
+
+
+def _check_lengths(model: CaptionModel, tokens: Sequence[Sequence[Sequence[int]]]) -> None:
+    """Raise where the longest caption has no room behind its prefix."""
+    longest = max((len(caption) for captions in tokens for caption in captions), default=0)
+    if isinstance(model, ClipCap) and longest:
+        check_positions(model.lm, model.config.mapper.prefix_length + longest - 1)
+
+
+def _tell_unused_rate(recipe: Recipe, model: CaptionModel, watch: Watch) -> None:
+    """Say that a rate was given for a language model that stays as it is."""
+    if not recipe.train.lr_language_model or not isinstance(model, ClipCap):
+        return
+    is_trained = any(parameter.requires_grad for parameter in model.lm.parameters())
+    if watch.note and not is_trained:
+        watch.note(
+            "train.lr_language_model is not used: the language model stays frozen; "
+            "language_model.frozen = false trains it"
+        )
 
 
 def _listed(records: Iterable[CaptionRecord]) -> list[tuple[str, Sequence[str]]]:

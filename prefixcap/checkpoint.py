@@ -10,12 +10,13 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from prefixcap.errors import InputError
 from prefixcap.optim import AveragedWeights
 from prefixcap.sharded import laid_out, whole
+from prefixcap.tensor_files import save_tensors
 
 PATTERN = re.compile(r"step-(\d{8})")
 
@@ -59,17 +60,24 @@ def save_checkpoint(
     Random numbers need no state: they follow from the step (`train.step_seed`).
 
     Raises:
+        InputError: a weight is not finite.
         OSError: the disk is full or read-only; every earlier checkpoint is then still whole.
     """
+    weights = _trained_tensors(module)
+    if not all(bool(tensor.isfinite().all()) for tensor in weights.values()):
+        raise InputError(
+            f"{run}: after step {state.step} weights are not finite, and were not saved. "
+            f"{calmer(run)}"
+        )
     folder = run / "checkpoints" / f"step-{state.step:08d}"
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     try:
-        save_file(_contiguous(_trained_tensors(module)), part / "weights.safetensors")
-        save_file(_contiguous(optimizer), part / "optimizer.safetensors")
+        save_tensors(weights, part / "weights.safetensors")
+        save_tensors(optimizer, part / "optimizer.safetensors")
         if average is not None:
-            save_file(_contiguous(average.average), part / "average.safetensors")
+            save_tensors(average.average, part / "average.safetensors")
         extra = {**asdict(state), "average_step": average and average.step}
         (part / "state.json").write_text(json.dumps(extra), encoding="utf-8")
         for file in part.iterdir():
@@ -81,6 +89,13 @@ def save_checkpoint(
     for old in checkpoints(run)[:-keep]:
         shutil.rmtree(old)
     return folder
+
+
+def calmer(run: Path) -> str:
+    """What to do with a run whose numbers have left the range of its type."""
+    found = checkpoints(run)
+    kept = f"; {found[-1]} is whole" if found else ""
+    return f"Train with a lower train.lr or a train.clip_norm, as --set name=NEW{kept}"
 
 
 def checkpoints(run: Path) -> list[Path]:
@@ -180,11 +195,6 @@ def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tens
         state.setdefault(int(index), {})[key] = tensor
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
-
-
-def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors in row-major memory, as safetensors stores them."""
-    return {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
 
 
 def _flush(file: Path) -> None:

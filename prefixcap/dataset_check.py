@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from itertools import combinations, islice
 from pathlib import Path
 
-from prefixcap.datasets import photo_source, read
+from prefixcap.datasets import photo_source, read, remarks
 from prefixcap.datasets.counts import SplitCount, compare
 from prefixcap.datasets.oddities import LONGEST_WORDS, encoding_oddity, is_overlong
 from prefixcap.datasets.pictures import Fingerprint, fingerprint, near_duplicates
-from prefixcap.datasets.records import CaptionRecord
+from prefixcap.datasets.records import CaptionRecord, Remark
 from prefixcap.errors import InputError
 from prefixcap.images import UnreadableImage, open_rgb
 
-EXAMPLES = 5  # named in each finding
+EXAMPLES = 5  # shown of each finding where not all are asked for
 # A few odd captions are noise; a larger share is a file that was converted wrongly.
 TOLERATED_SHARE = 0.001
 _SAME_TRAINING_SET = {"restval": "train"}  # Karpathy's COCO: two names of one training set
@@ -33,7 +33,7 @@ class Finding:
         what: the thing, in the plural.
         count: how many there are.
         is_wrong: training on the dataset as it is would be wrong, not just worth knowing.
-        examples: the first few, each in one line.
+        examples: what was found, each in one line.
         advice: what to do.
     """
 
@@ -65,13 +65,19 @@ class DatasetCheck:
         """True when training on the dataset as it is would be wrong: exit code 1."""
         return any(finding.is_wrong for finding in self.findings)
 
-    def lines(self) -> list[str]:
-        """The check as lines of text for a terminal."""
+    def lines(self, *, names_all: bool = False) -> list[str]:
+        """The check as lines of text for a terminal; with `names_all` every example of a finding.
+
+        Names of photos are as they are, control characters too: whoever prints them escapes them.
+        """
         lines = [_count_line(count) for count in self.counts]
         for finding in self.findings:
             mark = "WRONG" if finding.is_wrong else "note"
             lines.append(f"{mark}: {finding.what}: {finding.count:,}. {finding.advice}.")
-            lines += [f"    {example}" for example in finding.examples]
+            shown = finding.examples if names_all else finding.examples[:EXAMPLES]
+            lines += [f"    {example}" for example in shown]
+            if len(shown) < len(finding.examples):
+                lines.append(f"    and {len(finding.examples) - len(shown):,} more: see --all")
         opened = (
             f"{self.photos_opened:,} photos opened" if self.photos_opened else "no photo opened"
         )
@@ -114,6 +120,9 @@ def check(
     records = read(name, path, split, images)
     counts = tuple(compare(name, records))
     findings = [*_check_counts(counts), *_check_captions(records), *_check_ids(records)]
+    findings += [_noted(remark) for remark in remarks(name, path, split, images)]
+    if not records:
+        findings.append(Finding("images to train on", 0, True, (), "Give a dataset that has some"))
     pictures = list(_open_all(records, on_progress)) if open_photos else []
     findings += [*_check_photos(pictures), *_check_copies(pictures)]
     opened = sum(picture.fingerprint is not None for picture in pictures)
@@ -132,7 +141,11 @@ def _count_line(count: SplitCount) -> str:
 def _finding(what: str, found: Sequence[str], is_wrong: bool, advice: str) -> Iterator[Finding]:
     """The finding, or nothing where nothing was found."""
     if found:
-        yield Finding(what, len(found), is_wrong, tuple(found[:EXAMPLES]), advice)
+        yield Finding(what, len(found), is_wrong, tuple(found), advice)
+
+
+def _noted(remark: Remark) -> Finding:
+    return Finding(remark.what, remark.count, False, remark.examples, remark.advice)
 
 
 def _check_counts(counts: Iterable[SplitCount]) -> Iterator[Finding]:
@@ -220,8 +233,7 @@ def _open_all(records: Sequence[CaptionRecord], on_progress: Progress | None) ->
 def _open(record: CaptionRecord) -> _Picture:
     """One photo read once: its bytes hashed, then decoded."""
     try:
-        source = photo_source(record.path)
-        content = source if isinstance(source, bytes) else source.read_bytes()
+        content = _content(record.path)
         digest = hashlib.blake2b(content, digest_size=16).digest()
         return _Picture(record, fingerprint(open_rgb(content), digest), False, "")
     except FileNotFoundError:
@@ -230,6 +242,20 @@ def _open(record: CaptionRecord) -> _Picture:
         return _Picture(record, None, False, error.reason)
     except (InputError, OSError) as error:
         return _Picture(record, None, False, str(error))
+
+
+def _content(path: Path) -> bytes:
+    """Bytes of a record's photo; a pipe, which would be waited for, is refused as `open_rgb` does.
+
+    Raises:
+        InputError, OSError: there is no such file, or it cannot be read.
+    """
+    source = photo_source(path)
+    if isinstance(source, bytes):
+        return source
+    if source.exists() and not source.is_file():
+        open_rgb(source)
+    return source.read_bytes()
 
 
 def _check_photos(pictures: Sequence[_Picture]) -> Iterator[Finding]:

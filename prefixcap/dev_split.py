@@ -14,10 +14,11 @@ from prefixcap.config import DecodeOptions
 from prefixcap.datasets.records import CaptionRecord
 from prefixcap.datasets.stored_photos import photo_source
 from prefixcap.embeddings import EmbeddingStore
+from prefixcap.errors import InputError
 from prefixcap.evaluate import open_photos, score_captions
 from prefixcap.images import open_rgb
 from prefixcap.recipe import Recipe, expand
-from prefixcap.run_folder import RunFolder
+from prefixcap.run_folder import LOG_FILE, RunFolder
 
 DEV_BATCH = 64  # images whose captions are written at a time
 METRICS = ("cider", "bleu")
@@ -39,11 +40,20 @@ class DevSplit:
         run: RunFolder,
         parts: Sequence[Sequence[CaptionRecord]],
         token_ids: Callable[[CaptionRecord], list[list[int]]],
+        note: Callable[[str], None] | None = None,
     ) -> None:
-        """`parts` are the records of each source, `token_ids` those of a record's captions."""
-        self.recipe, self.run, self.token_ids = recipe, run, token_ids
+        """`parts` are the records of each source, `token_ids` those of a record's captions.
+
+        `note` is told, once, of photos that cannot be read.
+
+        Raises:
+            InputError: a source has nothing to judge by.
+        """
+        self.recipe, self.run, self.token_ids, self.note = recipe, run, token_ids, note
         self.store = EmbeddingStore(expand(recipe.store)) if recipe.store else None
         self.parts = parts
+        self.unread: dict[str, str] = {}  # why photos could not be read, by image id
+        self._check()
 
     def scores(self, captioner: Captioner, step: int) -> dict[str, float]:
         """`dev_loss` in nats a token, scores of each source, and by which one the best is kept.
@@ -60,12 +70,38 @@ class DevSplit:
                 corpus = score_captions(captions, records, METRICS).corpus
                 values |= {f"{source.format} {name}": value for name, value in corpus.items()}
                 samples += [(r, captions[r.image_id]) for r in records if r.image_id in captions]
+        self._tell_unread()
         if self.run.board is not None:
             self.run.board.samples(step, [_sample(*pair) for pair in samples[:SAMPLES]])
         loss = sums[0] / max(sums[1], 1)
         ciders = [value for name, value in values.items() if name.endswith("CIDEr")]
         by_cider = writes and self.recipe.train.best_by == "cider"
         return {"dev_loss": loss, **values, "score": float(np.mean(ciders)) if by_cider else -loss}
+
+    def _check(self) -> None:
+        """Raise for a source without a photo that can be read and has captions."""
+        for source, part in zip(self.recipe.dev, self.parts, strict=True):
+            stored = stored_records(part, self.store)
+            judged = [record for record in stored or part if record.captions]
+            opens = self.recipe.stage != "language" and not stored
+            if not any(not opens or open_photos([record])[0] for record in judged):
+                raise InputError(
+                    f"{source.path}: no photo of this [[dev]] can be read and has captions, so "
+                    "nothing could be judged by it; name another, or leave [[dev]] out"
+                )
+
+    def _tell_unread(self) -> None:
+        """Log photos that could not be read, and say so; once."""
+        if not self.unread or not self.note:
+            return
+        for image_id, reason in self.unread.items():
+            self.run.log(skipped=image_id, reason=reason)
+        first = next(iter(self.unread.values()))
+        self.note(
+            f"{len(self.unread)} photos of [[dev]] cannot be read, such as {first}, and are not "
+            f"judged by; {self.run.path / LOG_FILE} names them all"
+        )
+        self.note = None
 
     def _judged(
         self, captioner: Captioner, records: Sequence[CaptionRecord], writes: bool
@@ -111,7 +147,8 @@ class DevSplit:
                 shape = tuple(size for size in sizes if size is not None)
                 yield part, BlankSource(shape).images(np.arange(len(part)), None)[1]
                 continue
-            part, images, _ = open_photos(part)
+            part, images, skipped = open_photos(part)
+            self.unread |= {photo.key: photo.reason for photo in skipped}
             if part:
                 yield part, captioner.embed(images, batch_size=DEV_BATCH)
 

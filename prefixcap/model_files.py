@@ -9,7 +9,6 @@ from tempfile import TemporaryDirectory
 import torch
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
@@ -18,7 +17,7 @@ from prefixcap.config import FORMAT_VERSION, ModelConfig, parse
 from prefixcap.errors import InputError
 from prefixcap.hub import looks_local, model_file
 from prefixcap.metrics import DocumentFrequencies
-from prefixcap.tensor_files import read_tensors
+from prefixcap.tensor_files import read_tensors, save_tensors
 from prefixcap.tokenizer import SETTINGS_FILE, TOKENIZER_FILE, CaptionTokenizer
 
 CONFIG_FILE = "config.json"
@@ -159,7 +158,7 @@ def write_model(
     with TemporaryDirectory(dir=folder, prefix=".", suffix=".part") as name:
         part = Path(name)
         with atomic.replacing(part / WEIGHTS_FILE) as file:
-            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, file)
+            save_tensors(tensors, file)
         tokenizer.save(part)
         atomic.write_text(part / CARD_FILE, card)
         if extras.lm_settings is not None:

@@ -211,11 +211,24 @@ def _fast_attention(lm: PreTrainedModel, device: torch.device) -> Iterator[None]
 
 def _check_length(lm: PreTrainedModel, rows: PackedRows) -> None:
     """Raise where a caption ends beyond the last position of the language model."""
-    limit = getattr(lm.config.get_text_config(), "max_position_embeddings", None)
-    if limit is None or rows.position_ids.shape[1] <= limit:
-        return
-    needed = int(rows.position_ids.max()) + 1
-    if needed > limit:
+    limit = _positions(lm)
+    if limit is not None and rows.position_ids.shape[1] > limit:
+        check_positions(lm, int(rows.position_ids.max()) + 1)
+
+
+def _positions(lm: PreTrainedModel) -> int | None:
+    """Number of positions that a language model has; None where it does not say."""
+    return getattr(lm.config.get_text_config(), "max_position_embeddings", None)
+
+
+def check_positions(lm: PreTrainedModel, needed: int) -> None:
+    """Raise where the language model has fewer positions than a prefix and its caption take.
+
+    Raises:
+        InputError: it has fewer.
+    """
+    limit = _positions(lm)
+    if limit is not None and needed > limit:
         raise InputError(
             f"a prefix and its caption take {needed} positions, the language model has {limit}; "
             "shorten the captions or the prefix"

@@ -2,7 +2,8 @@
 
 import atexit
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
@@ -54,7 +55,8 @@ class Processes:
         from accelerate.utils import reduce
 
         own = torch.tensor(values, dtype=torch.float64, device=self.device)
-        return reduce(own, "sum").tolist()
+        with self._together():
+            return reduce(own, "sum").tolist()
 
     def gathered(self, value: Any) -> list[Any]:
         """The value of every process, in their order; any object that can be pickled."""
@@ -62,16 +64,19 @@ class Processes:
             return [value]
         from accelerate.utils import gather_object
 
-        return gather_object([value])
+        with self._together():
+            return gather_object([value])
 
     def equal_weights(self, module: nn.Module) -> None:
         """Give every process the main one's parameters and buffers."""
-        if self.count > 1:
-            for tensor in (*module.parameters(), *module.buffers()):
-                # what is kept channels last, or on another device, is a copy
-                whole = tensor.detach().to(self.device).contiguous()
+        if self.count == 1:
+            return
+        for tensor in (*module.parameters(), *module.buffers()):
+            # what is kept channels last, or on another device, is a copy
+            whole = tensor.detach().to(self.device).contiguous()
+            with self._together():
                 torch.distributed.broadcast(whole, 0)
-                tensor.detach().copy_(whole)
+            tensor.detach().copy_(whole)
 
     def add_gradients(self, module: nn.Module) -> None:
         """Replace every gradient by its sum over the processes.
@@ -84,10 +89,35 @@ class Processes:
         for gradient in [p.grad for p in module.parameters() if p.grad is not None]:
             waiting.append(gradient)
             if sum(tensor.numel() for tensor in waiting) >= BUCKET:
-                _add(waiting)
+                self._add(waiting)
                 waiting = []
         if waiting:
-            _add(waiting)
+            self._add(waiting)
+
+    def _add(self, gradients: list[Tensor]) -> None:
+        """Sum these gradients over the processes, in place and in one message."""
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        with self._together():
+            torch.distributed.all_reduce(flat)
+        parts = flat.split([gradient.numel() for gradient in gradients])
+        for gradient, part in zip(gradients, parts, strict=True):
+            gradient.copy_(part.view_as(gradient))
+
+    @contextmanager
+    def _together(self) -> Iterator[None]:
+        """What all processes do at the same time.
+
+        Raises:
+            InputError: another one has ended.
+        """
+        try:
+            yield
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(
+                f"process {self.index} of {self.count} has lost another one, whose own output says "
+                f"why it ended ({reason}). The same command continues from the last checkpoint"
+            ) from error
 
 
 ALONE = Processes()
@@ -131,15 +161,6 @@ def joined(device: torch.device) -> Processes:
     atexit.register(state.destroy_process_group)
     own = device if device.type == "cpu" else state.device
     return Processes(state.process_index, state.num_processes, own)
-
-
-def _add(gradients: list[Tensor]) -> None:
-    """Sum these gradients over the processes, in place and in one message."""
-    flat = torch.cat([gradient.flatten() for gradient in gradients])
-    torch.distributed.all_reduce(flat)
-    parts = flat.split([gradient.numel() for gradient in gradients])
-    for gradient, part in zip(gradients, parts, strict=True):
-        gradient.copy_(part.view_as(gradient))
 
 
 def _changed(value: Any, change: Callable[[Tensor], Tensor]) -> Any:

@@ -159,7 +159,7 @@ class TrainConfig(Settings):
     shuffle_captions: bool = False  # single captions of all images make a step, not whole images
     accumulate: int = Field(1, ge=1)  # batches to a step; the loss is per token of them all
     precision: Literal["fp32", "bf16"] = "bf16"
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     log_steps: int = Field(50, ge=1)
     checkpoint_minutes: float = Field(5.0, gt=0)
     keep_checkpoints: int = Field(2, ge=1)
@@ -224,6 +224,15 @@ class Recipe(Settings):
     def _can_lose_patience(self) -> Self:
         if self.train.patience and not self.dev:
             raise ValueError("train.patience goes by validations on dev; give [[dev]], or drop it")
+        return self
+
+    @model_validator(mode="after")
+    def _ends_as_it_was_trained(self) -> Self:
+        if self.decoding.stop == "end" and not self.end_token:
+            raise ValueError(
+                'decoding.stop = "end" waits for an end token that end_token = false does not '
+                'train; set decoding.stop = "word"'
+            )
         return self
 
     @field_validator("decoding")

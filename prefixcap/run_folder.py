@@ -3,14 +3,16 @@
 import fcntl
 import hashlib
 import json
+import os
 import platform
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 import prefixcap
 from prefixcap.atomic import write_json
@@ -19,7 +21,7 @@ from prefixcap.errors import InputError
 from prefixcap.processes import Processes, usable_device
 from prefixcap.recipe import Recipe
 
-DATA_FILE, LOCK_FILE = "data.json", ".lock"
+DATA_FILE, LOG_FILE, LOCK_FILE = "data.json", "log.jsonl", ".lock"
 FREE_TO_CHANGE = {
     "log_steps",
     "checkpoint_minutes",
@@ -51,7 +53,8 @@ class RunFolder:
             _refuse_changes(path, _as_run(written), present)
         elif processes.is_main:
             path.mkdir(parents=True, exist_ok=True)
-            (path / DATA_FILE).unlink(missing_ok=True)
+            for file in (DATA_FILE, LOG_FILE):
+                (path / file).unlink(missing_ok=True)
             write_json(written, present)
             write_json(path / "environment.json", environment())
         self.started = time.monotonic()
@@ -68,11 +71,19 @@ class RunFolder:
         if not self.processes.is_main:
             return
         line = {"seconds": round(time.monotonic() - self.started, 2), **values}
-        with (self.path / "log.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        with (self.path / LOG_FILE).open("a", encoding="utf-8") as file:
+            cut_off = self._is_cut_off()  # by a full disk
+            file.write("\n" * cut_off + json.dumps(line) + "\n")
         if self.board is not None and "step" in values:
             step = values.pop("step")
             self.board.scalars(step, values)
+
+    def _is_cut_off(self) -> bool:
+        """Whether the log's last line has no end."""
+        with (self.path / LOG_FILE).open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - 1))
+            return file.read() not in (b"", b"\n")
 
     def hold_data(self, **parts: Sequence[tuple[str, Sequence[str]]]) -> None:
         """Note the data that the run was begun with: ids of photos and their captions, in order.
@@ -99,6 +110,26 @@ class RunFolder:
                 f"back to continue the run, or begin another with --set name=NEW"
             )
 
+    def hold_rest(self, **digests: str) -> None:
+        """Note what else the run was begun with, as hashes by what they are of.
+
+        Raises:
+            InputError: it was begun with something else; the message says what.
+        """
+        if not self.processes.is_main:
+            return
+        written = self.path / DATA_FILE
+        held = json.loads(written.read_text(encoding="utf-8")) if written.exists() else {}
+        before = held.get("rest", {})
+        changed = [name for name, digest in digests.items() if before.get(name, digest) != digest]
+        if changed:
+            names = " and ".join(changed).replace("_", " ")
+            raise InputError(
+                f"{self.path}: this run was begun with other {names} under the same names. "
+                "Put them back to continue the run, or begin another with --set name=NEW"
+            )
+        write_json(written, {**held, "rest": {**before, **digests}})
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the run for this process and those that train with it.
@@ -121,11 +152,12 @@ class RunFolder:
 
 
 def _has_begun(path: Path) -> bool:
-    """Whether a run got beyond its settings and data, or may yet; one that failed at them has not.
+    """Whether a run has taken steps that it kept, or may yet; one that failed before has not.
 
     So a recipe can be mended under the same name.
     """
-    if (path / "log.jsonl").exists() or (path / "checkpoints").exists():
+    log = path / LOG_FILE
+    if (path / "checkpoints").exists() or (log.exists() and b'"step":' in log.read_bytes()):
         return True
     if not (path / LOCK_FILE).exists():
         return False
@@ -151,6 +183,22 @@ def environment() -> dict[str, str]:
         "machine": platform.machine(),
         "threads": str(torch.get_num_threads()),
     }
+
+
+def frozen_digest(module: nn.Module) -> str:
+    """Hash of the weights of a module that are not trained."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, weight in sorted(module.named_parameters()):
+        if not weight.requires_grad:
+            digest.update(f"{name} {weight.dtype} {tuple(weight.shape)} ".encode())
+            digest.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def files_digest(paths: Iterable[Path]) -> str:
+    """Hash of the sizes of files, in order; what is no file has none."""
+    sizes = [path.stat().st_size if path.is_file() else -1 for path in paths]
+    return hashlib.blake2b(json.dumps(sizes).encode(), digest_size=16).hexdigest()
 
 
 def _data_sheet(records: Sequence[tuple[str, Sequence[str]]]) -> dict[str, int | str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from prefixcap.atomic import replacing
@@ -28,8 +28,9 @@ from prefixcap.model_files import WEIGHTS_FILE
 from prefixcap.precision import bf16_is_fast
 from prefixcap.processes import CPU
 from prefixcap.recipe import Recipe, expand
-from prefixcap.run_folder import RunFolder
+from prefixcap.run_folder import LOG_FILE, RunFolder
 from prefixcap.store_build import StoreBuild, build_together
+from prefixcap.tensor_files import save_tensors
 from prefixcap.train import Progress, fit
 from prefixcap.views import PhotoArray, stored_id, stored_view
 
@@ -260,15 +261,15 @@ def load_photos(
         if len(photos.skipped) == len(records):
             raise InputError(f"{found} {first.reason}. Check the data: prefixcap data check")
         if watch.note:
-            watch.note(f"{found} {first.reason}; {run.path}/log.jsonl names them all")
+            watch.note(f"{found} {first.reason}; {run.path / LOG_FILE} names them all")
     return photos
 
 
 def save_encoder(run: Path, encoder: ImageEncoder) -> None:
     """Write the encoder's tensors to `run/encoder.safetensors`, under `encoder.*`."""
-    tensors = {f"encoder.{k}": v.contiguous() for k, v in encoder.state_dict().items()}
+    tensors = {f"encoder.{k}": v for k, v in encoder.state_dict().items()}
     with replacing(run / "encoder.safetensors") as file:
-        save_file(tensors, file)
+        save_tensors(tensors, file)
 
 
 def start_from(encoder: nn.Module, folder: str) -> None:

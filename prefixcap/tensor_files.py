@@ -1,23 +1,43 @@
 """Tensors of a weights file: safetensors, a torch state dict or a TorchScript archive.
 
-Nothing in a file is executed. Damage is reported with the first tensor that it hits.
+Nothing in a file is executed. Damage is reported with the first tensor that it hits. What is
+written is safetensors.
 """
 
 import json
+import os
 import pickle
+import re
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from prefixcap.errors import InputError
 from prefixcap.torchscript import read_torchscript
 
 LONGEST_HEADER = 100_000_000  # bytes; the safetensors format allows no more
+
+
+def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Write a safetensors file of `tensors`, of any strides.
+
+    Raises:
+        OSError: the disk is full, or the folder cannot be written.
+    """
+    try:
+        save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path)
+    except SafetensorError as error:  # it has the system's error in its words only
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number is None:
+            raise
+        code = int(number[1])
+        raise OSError(code, os.strerror(code), str(path)) from error
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from prefixcap.batches import BatchSource, prefetched
 from prefixcap.checkpoint import (
     TrainState,
+    calmer,
     checkpoints,
     load_checkpoint,
     optimizer_tensors,
@@ -254,7 +255,7 @@ def _check_loss(mean: float, step: int, rate: float, config: TrainConfig, run: R
         batch = f"batch {first}" if first == last else f"batches {first} to {last}"
         raise InputError(
             f"{run.path}: the loss is {mean} at step {step} ({batch}, rate {rate:.3g}). "
-            f"Lower train.lr or set train.clip_norm; the last checkpoint is whole"
+            f"{calmer(run.path)}"
         )
 
 

@@ -5,15 +5,17 @@ from dataclasses import replace
 import pytest
 import torch
 
+from prefixcap import caption_stage
 from prefixcap.batches import CaptionStep
 from prefixcap.caption_batch import CaptionBatch
 from prefixcap.caption_stage import CaptionIds, CaptionTask
 from prefixcap.datasets.records import CaptionRecord
+from prefixcap.errors import InputError
 from prefixcap.recipe import Recipe, TrainConfig, load_recipe
 from prefixcap.run_folder import RunFolder
 from prefixcap.stages import Watch
 from tests.tiny_clipcap import EMBEDDING_DIM, tiny_batch, tiny_model, tiny_tokenizer
-from tests.tiny_run import caption_recipe
+from tests.tiny_run import caption_recipe, write_photos
 
 
 @pytest.fixture
@@ -71,3 +73,38 @@ def test_captions_that_are_cut_or_empty_are_counted_and_said(recipe, tmp_path):
     assert '"captions_cut": 1, "captions_empty": 1' in (tmp_path / "run/log.jsonl").read_text()
     CaptionIds(tokenizer, recipe).report(run, Watch(note=said.append))
     assert len(said) == 1
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Photos in Flickr8k's format."""
+    return write_photos(tmp_path_factory.mktemp("photos") / "data")
+
+
+def test_a_caption_beyond_the_positions_is_refused_before_the_first_step(photos, tmp_path):
+    path = tmp_path / "c.toml"
+    path.write_text(caption_recipe(photos))
+    settings = ["language_model.positions=8", "mapper.prefix_length=6", "dev=[]"]
+    recipe = load_recipe(path, settings)
+    with pytest.raises(InputError, match=r"take \d+ positions, the language model has 8"):
+        caption_stage.caption_recipe(recipe, RunFolder(tmp_path / "run", recipe), Watch())
+    assert not (tmp_path / "run/log.jsonl").exists()
+    wider = load_recipe(path, [*settings, "language_model.positions=40", "train.epochs=0.1"])
+    caption_stage.caption_recipe(wider, RunFolder(tmp_path / "run", wider), Watch())
+
+
+def test_a_rate_of_a_frozen_language_model_is_said_to_be_unused(photos, tmp_path):
+    path, said = tmp_path / "c.toml", []
+    path.write_text(caption_recipe(photos))
+    first = load_recipe(path, ["train.epochs=0.1", "dev=[]"])
+    caption_stage.caption_recipe(first, RunFolder(tmp_path / "first", first), Watch())
+    settings = ["train.epochs=0.1", "dev=[]", f"start_from={tmp_path}/first/model", "name=again"]
+    for frozen, name in (("false", "tuned"), ("true", "frozen")):
+        recipe = load_recipe(
+            path,
+            [*settings, f"language_model.frozen={frozen}", "train.lr_language_model=1e-3"],
+        )
+        watch = Watch(note=said.append)
+        caption_stage.caption_recipe(recipe, RunFolder(tmp_path / name, recipe), watch)
+        assert len(said) == (frozen == "true")
+    assert said[0].startswith("train.lr_language_model is not used")

@@ -1,5 +1,6 @@
 """`check`: each fault is found in data that has it, and sound data is left in peace."""
 
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from PIL import Image
 from prefixcap.dataset_check import DatasetCheck, check
 from prefixcap.datasets import read
 from tests.datasets.conftest import jpeg, put_json, put_photos, put_tar
+from tests.datasets.downloads import put_output, put_tsv
 
 Row = tuple[str, str, str]
 
@@ -185,3 +187,46 @@ def test_real_coco_dev_photos_are_found_in_val2017(data_dir: Path):
     }
     [shared] = [one.count for one in found.findings if one.is_wrong]
     assert shared == len(by_split["dev"] & by_split["val"]) > 0
+
+
+def test_dataset_without_any_image_is_wrong(tmp_path: Path):
+    found = check("webdataset", put_tar(tmp_path / "0.tar", {"x.cls": b"x"}))
+    assert wrong(found) == ["images to train on"]
+    assert found.lines()[-1].endswith("do not train on it as it is.")
+
+
+def test_texts_without_their_photos_are_missing_photos(tmp_path: Path):
+    put_photos(tmp_path, "a.jpg")
+    for name in "abc":
+        (tmp_path / f"{name}.txt").write_text("A dog")
+    found = check("folder", tmp_path)
+    assert wrong(found) == ["photos missing"]
+    assert found.findings[0].examples == (str(tmp_path / "b.jpg"), str(tmp_path / "c.jpg"))
+
+
+def test_pipe_is_an_unreadable_photo_and_not_waited_for(tmp_path: Path):
+    path = put_csv(tmp_path, SOUND)
+    (tmp_path / "b.jpg").unlink()
+    os.mkfifo(tmp_path / "b.jpg")
+    [finding] = check("csv", path).findings
+    assert finding.what == "photos unreadable"
+    assert finding.examples == (
+        f"{tmp_path / 'b.jpg'}: is a device or pipe, expected a picture file",
+    )
+
+
+def test_every_example_is_named_where_asked(tmp_path: Path):
+    rows = [(f"{n}.jpg", "train", "") for n in range(8)]
+    found = check("csv", put_csv(tmp_path, rows), open_photos=False)
+    assert sum(line.startswith("    ") for line in found.lines(names_all=True)) == 8
+    few = [line for line in found.lines() if line.startswith("    ")]
+    assert (len(few), few[-1]) == (6, "    and 3 more: see --all")
+
+
+def test_remarks_of_a_dataset_are_notes(tmp_path: Path):
+    put_output(tmp_path / "photos", table=False)
+    found = check("conceptual", put_tsv(tmp_path / "Train_GCC-training.tsv"))
+    assert "links of the TSV without a photo" in notes(found)
+    assert any(
+        "links of the TSV without a photo: 2. 3 of 5 links" in line for line in found.lines()
+    )

@@ -1,6 +1,9 @@
 """How a tiny captioner is judged on dev photos: its loss, its captions, by which one is kept."""
 
+import json
 import math
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +13,7 @@ from prefixcap.board import Board
 from prefixcap.captioner import Captioner
 from prefixcap.dev_split import DevSplit, stored_captions, stored_records
 from prefixcap.embeddings import EmbeddingStore, StoreItem
+from prefixcap.errors import InputError
 from prefixcap.model import CaptionBatch
 from prefixcap.recipe import load_recipe
 from prefixcap.run_folder import RunFolder
@@ -85,6 +89,30 @@ def test_stored_embeddings_give_the_captions_and_the_loss_of_the_photos(world, c
     assert stored_records(records, None) == []
     captions = stored_captions(captioner, records, opened.recipe.decoding, store)
     assert captions.keys() == {record.image_id for record in records}
+
+
+def test_dev_photos_that_cannot_be_read_are_said_once_and_named(world, captioner, tmp_path):
+    notes = []
+    split = dev_split(world, captioner, "unread")
+    split.note = notes.append
+    [records] = split.parts
+    gone = replace(records[1], path=tmp_path / "gone.jpg")
+    split.parts = [[records[0], gone, *records[2:]]]
+    for step in (1, 2):
+        split.scores(captioner, step)
+    [note] = notes
+    assert note.startswith(f"1 photos of [[dev]] cannot be read, such as {gone.path}: ")
+    lines = [json.loads(line) for line in (split.run.path / "log.jsonl").read_text().splitlines()]
+    assert [line["skipped"] for line in lines] == [gone.image_id]
+
+
+@pytest.mark.parametrize("change", [{"captions": ()}, {"path": Path("gone.jpg")}])
+def test_a_dev_source_that_nothing_can_be_judged_by_is_refused(world, captioner, change):
+    split = dev_split(world, captioner, "nothing")
+    [records] = split.parts
+    parts = [[replace(record, **change) for record in records]]
+    with pytest.raises(InputError, match="nothing could be judged by it"):
+        DevSplit(split.recipe, split.run, parts, split.token_ids)
 
 
 def test_the_board_shows_the_first_photos_with_their_captions(world, captioner):

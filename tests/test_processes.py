@@ -148,6 +148,19 @@ class Batch:
     rows: range
 
 
+def test_a_process_that_has_lost_the_others_says_so_in_one_line(monkeypatch):
+    def broken(*_):
+        raise RuntimeError("[pair.cc:537] Read error: Connection reset by peer\nGLHF!")
+
+    monkeypatch.setattr(torch.distributed, "all_reduce", broken)
+    layer = nn.Linear(2, 2)
+    layer(torch.ones(2)).sum().backward()
+    with pytest.raises(InputError, match=r"process 1 of 2 has lost .*same command") as e:
+        Processes(1, 2).add_gradients(layer)
+    assert "\n" not in str(e.value)
+    assert "GLHF" not in str(e.value)
+
+
 def test_taking_a_batch_moves_every_tensor_and_leaves_the_rest():
     batch = Batch(torch.ones(2), (torch.zeros(3), None), range(4))
     taken = Processes(device=torch.device("meta")).take(batch)

@@ -34,6 +34,20 @@ def test_name_has_to_be_a_folder_name():
         load_recipe(RECIPES[0], ["name=../other"])
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (["end_token=false"], "waits for an end token"),
+        (["train.seed=-1"], "train.seed"),
+    ],
+)
+def test_settings_that_would_fail_later_are_refused(tmp_path, settings, said):
+    path = tmp_path / "r.toml"
+    path.write_text(caption_recipe(tmp_path))
+    with pytest.raises(InputError, match=said):
+        load_recipe(path, settings)
+
+
 def test_unset_variable_is_named(monkeypatch):
     monkeypatch.delenv("PREFIXCAP_NOWHERE", raising=False)
     with pytest.raises(InputError, match="PREFIXCAP_NOWHERE is not set"):

@@ -1,6 +1,7 @@
 """Weights are read from every kind of file, and nothing in a file is executed."""
 
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from safetensors.torch import save_file
 
 from prefixcap.clip_resnet import ClipResNet
 from prefixcap.errors import InputError
-from prefixcap.tensor_files import read_tensors
+from prefixcap.tensor_files import read_tensors, save_tensors
 from tests.tiny_encoders import (
     clip_resnet,
     visual,
@@ -102,6 +103,18 @@ def test_a_truncated_torch_file_is_refused_in_one_line(tiny, write, tmp_path):
     with pytest.raises(InputError, match=r"cut\.pt: is .*damaged") as raised:
         read_tensors(path)
     assert "\n" not in str(raised.value)
+
+
+def test_a_file_that_has_no_room_is_an_error_of_the_system(tmp_path):
+    """A limit of a file's size stands for a full disk; safetensors has an error of its own."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as error:
+            save_tensors({"a": torch.zeros(5000)}, tmp_path / "w.safetensors")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert error.value.filename == str(tmp_path / "w.safetensors")
 
 
 def test_a_missing_file_is_named(tmp_path):

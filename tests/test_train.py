@@ -18,7 +18,7 @@ from torch import nn
 from prefixcap.checkpoint import checkpoints
 from prefixcap.errors import InputError
 from prefixcap.recipe import TrainConfig, load_recipe
-from prefixcap.run_folder import RunFolder
+from prefixcap.run_folder import RunFolder, files_digest, frozen_digest
 from prefixcap.train import Interrupted, Progress, Validation, fit, step_seed
 from tests.tiny_run import caption_recipe, write_photos
 
@@ -280,7 +280,7 @@ def test_full_disk_leaves_the_previous_checkpoint_whole(tmp_path, monkeypatch):
 
     config = TrainConfig(epochs=0.1, lr=0.1, warmup_steps=0, checkpoint_minutes=1e-9)
     run = run_folder(tmp_path, tmp_path)
-    real, calls = checkpoint.save_file, []
+    real, calls = checkpoint.save_tensors, []
 
     def fills_up(tensors, path):
         calls.append(path)
@@ -288,13 +288,39 @@ def test_full_disk_leaves_the_previous_checkpoint_whole(tmp_path, monkeypatch):
             raise OSError(28, "No space left on device")
         real(tensors, path)
 
-    monkeypatch.setattr(checkpoint, "save_file", fills_up)
+    monkeypatch.setattr(checkpoint, "save_tensors", fills_up)
     with pytest.raises(OSError, match="No space left"):
         fit(Line(), Points(), config, run)
     assert [folder.name for folder in checkpoints(run.path)] == ["step-00000001"]
     assert not list((run.path / "checkpoints").glob(".*"))
-    monkeypatch.setattr(checkpoint, "save_file", real)
+    monkeypatch.setattr(checkpoint, "save_tensors", real)
     assert fit(Line(), Points(), config, run).step == 4
+
+
+@pytest.mark.parametrize("saved", [False, True])
+def test_weights_that_are_not_finite_are_not_saved(tmp_path, saved):
+    """The loss of the last step is of the weights before it."""
+    run = run_folder(tmp_path, tmp_path)
+    if saved:
+        fit(Line(), Points(), TrainConfig(epochs=1 / 40, lr=0.1, warmup_steps=0), run)
+    config = TrainConfig(epochs=2 / 40, lr=1e39, warmup_steps=0, precision="fp32")
+    kept = f"; {run.path}/checkpoints/step-00000001 is whole" if saved else "$"
+    config = config.model_copy(update={"epochs": (1 + saved) / 40})
+    with pytest.raises(InputError, match=f"not finite, and were not saved.* name=NEW{kept}"):
+        fit(Line(), Points(), config, run)
+    assert len(checkpoints(run.path)) == saved
+
+
+def test_a_line_of_the_log_that_a_full_disk_cut_off_stands_alone(tmp_path):
+    run = run_folder(tmp_path, tmp_path)
+    run.log(step=1)
+    with (run.path / "log.jsonl").open("a") as file:
+        file.write('{"seconds": 0.')
+    run.log(step=2)
+    run.log(step=3)
+    lines = (run.path / "log.jsonl").read_text().splitlines()
+    assert [json.loads(lines[number])["step"] for number in (0, 2, 3)] == [1, 2, 3]
+    assert len(lines) == 4
 
 
 def test_log_has_a_line_for_each_logged_step(tmp_path):
@@ -316,11 +342,15 @@ def test_a_changed_recipe_is_refused_and_harmless_changes_are_not(tmp_path):
 def test_a_recipe_that_failed_before_the_first_step_can_be_mended(tmp_path):
     run = run_folder(tmp_path, tmp_path)
     run.hold_data(data=RECORDS)
+    run.hold_rest(photo_files="a")
+    run.log(trained_parameters=3)
     mended = load_recipe(tmp_path / "recipe.toml", ["train.lr=0.1"])
     with run.locked(), pytest.raises(InputError, match="other settings"):
         RunFolder(run.path, mended)  # another process may be about to begin
     again = RunFolder(run.path, mended)
     again.hold_data(data=RECORDS[:5])
+    again.hold_rest(photo_files="b")
+    assert not (run.path / "log.jsonl").exists()
     assert json.loads((run.path / "recipe.json").read_text())["train"]["lr"] == 0.1
 
 
@@ -358,6 +388,31 @@ def test_changed_data_is_refused_with_what_changed(tmp_path, changed, said):
     with pytest.raises(InputError, match=rf"other data \(data: was 1,200 photos.*{said}"):
         run.hold_data(data=changed, dev=RECORDS[:2])
     run.hold_data(data=RECORDS, dev=RECORDS[:2])  # nothing was written over
+
+
+def test_other_photos_or_frozen_weights_under_the_same_names_are_refused(tmp_path):
+    run, photo = run_folder(tmp_path, tmp_path), tmp_path / "a.jpg"
+    photo.write_bytes(b"12345")
+    layer = nn.Linear(2, 2)
+    layer.weight.requires_grad_(False)
+    run.hold_data(data=RECORDS)
+
+    def hold():
+        files = files_digest([photo, tmp_path / "shard.tar/b.jpg"])
+        run.hold_rest(frozen_weights=frozen_digest(layer), photo_files=files)
+
+    hold()
+    run.hold_data(data=RECORDS)
+    with torch.no_grad():
+        layer.bias += 1
+    hold()
+    with torch.no_grad():
+        layer.weight += 1
+    with pytest.raises(InputError, match="begun with other frozen weights under"):
+        hold()
+    photo.write_bytes(b"1234567")
+    with pytest.raises(InputError, match="other frozen weights and photo files under"):
+        hold()
 
 
 def test_random_numbers_differ_by_seed_step_and_process():

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from prefixcap.cli.progress import printable
 from prefixcap.cli.source import Images, Name, Split, Where
 from prefixcap.cli.watch import Watcher
 
@@ -18,6 +19,9 @@ def check(
     split: Split = None,
     images: Images = None,
     photos: Annotated[bool, typer.Option(help="Open every photo.")] = True,
+    names_all: Annotated[
+        bool, typer.Option("--all", help="Name all that was found, not the first few of a kind.")
+    ] = False,
 ) -> None:
     """Compare counts with the published ones; find broken photos, odd captions and leaks.
 
@@ -34,7 +38,7 @@ def check(
             open_photos=photos,
             on_progress=lambda done, total: watcher.show("photos", done, total),
         )
-    typer.echo("\n".join(found.lines()))
+    typer.echo("\n".join(printable(line) for line in found.lines(names_all=names_all)))
     if found.is_wrong:
         raise typer.Exit(1)
 

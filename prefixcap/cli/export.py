@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from prefixcap.config import ModelConfig
     from prefixcap.metrics import DocumentFrequencies
 
 RARE = 3  # images: an n-gram of fewer weighs as much as one never seen, and is not stored
@@ -58,12 +59,35 @@ def export(
     changes: dict = {"decoding": decoding}
     if decoding != loaded.config.decoding:
         changes["calibration"] = None  # it was found with the other decoding
-    loaded.config = loaded.config.model_copy(update=changes)
+    loaded.config = _found_from_anywhere(loaded.config.model_copy(update=changes), out)
     text = about.read_text(encoding="utf-8") if about else ""
     card = model_card(loaded.config, name=name or str(out), about=text, licence=licence)
     loaded.save_pretrained(out, dtype=torch.float16 if half else None, card=card)
     size = sum(file.stat().st_size for file in out.iterdir()) / 1e6
     typer.echo(f"{out}: {size:.1f} MB. Use it: prefixcap caption --model {name or out} PHOTOS")
+
+
+def _found_from_anywhere(config: "ModelConfig", out: Path) -> "ModelConfig":
+    """Settings without paths that hold in one folder only; what stays outside is said.
+
+    A frozen language model out of a local folder is stored with the rest.
+    """
+    from prefixcap.hub import looks_local
+
+    lm, encoder = config.language_model, config.encoder
+    if lm is not None and lm.name and looks_local(lm.name):
+        config = config.model_copy(
+            update={"language_model": lm.model_copy(update={"stored": True})}
+        )
+    if encoder is None or encoder.stored or not encoder.name or not looks_local(encoder.name):
+        return config
+    path = Path(encoder.name).expanduser().resolve()
+    typer.echo(
+        f"{out} does not hold its encoder, {path}: it captions on machines that have that folder. "
+        "An encoder by its hub name is found anywhere",
+        err=True,
+    )
+    return config.model_copy(update={"encoder": encoder.model_copy(update={"name": str(path)})})
 
 
 def _frequencies(model: str) -> "DocumentFrequencies":

@@ -17,14 +17,23 @@ from prefixcap.datasets import (
     vizwiz,
     webdataset,
 )
-from prefixcap.datasets.records import CaptionRecord
+from prefixcap.datasets.records import CaptionRecord, Remark
 from prefixcap.datasets.stored_photos import photo_source
 from prefixcap.datasets.trainable import refuse_untrainable
 from prefixcap.errors import InputError
 
-__all__ = ["READERS", "CaptionRecord", "photo_source", "read", "refuse_untrainable"]
+__all__ = [
+    "READERS",
+    "CaptionRecord",
+    "Remark",
+    "photo_source",
+    "read",
+    "refuse_untrainable",
+    "remarks",
+]
 
 Reader = Callable[[Path, str | None, Path | None], list[CaptionRecord]]
+Remarker = Callable[[Path, str | None, Path | None], list[Remark]]
 
 READERS: dict[str, Reader] = {
     "coco": coco.read,
@@ -44,6 +53,12 @@ READERS: dict[str, Reader] = {
     "parquet": parquet.read,
     "webdataset": webdataset.read,
     "huggingface": huggingface.read,
+}
+
+_REMARKERS: dict[str, Remarker] = {
+    "conceptual": conceptual.remarks,
+    "vizwiz": vizwiz.remarks,
+    "vizwiz-usable": vizwiz.remarks,
 }
 
 
@@ -68,3 +83,12 @@ def read(
     if name != "huggingface" and not path.exists():
         raise InputError(f"{path}: not there. Give the folder or annotation file of {name}.")
     return READERS[name](path, split, Path(images) if images is not None else None)
+
+
+def remarks(
+    name: str, path: Path, split: str | None = None, images: Path | None = None
+) -> list[Remark]:
+    """What the files of a dataset say beyond its records; arguments and errors as in `read`."""
+    if name not in _REMARKERS:
+        return []
+    return _REMARKERS[name](Path(path), split, Path(images) if images is not None else None)

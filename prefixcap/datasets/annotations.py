@@ -7,6 +7,13 @@ from typing import Any
 
 from prefixcap.errors import InputError
 
+_DOCUMENTS = frozenset(("readme", "license", "licence", "copying", "notice", "changelog"))
+
+
+def is_document(name: str) -> bool:
+    """True for the name of a text about a dataset, such as README.txt: it holds no captions."""
+    return name.partition(".")[0].lower() in _DOCUMENTS
+
 
 def read_text(path: Path) -> str:
     """Text of a UTF-8 file, a byte order mark removed.

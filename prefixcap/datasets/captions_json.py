@@ -58,11 +58,17 @@ def read_captions_json(path: Path, dataset: str, *, captionless: bool = False) -
             f"{path}: this is {KINDS[kind]} ({_outline(value)}), expected {KINDS[dataset]}. "
             f"{advice or 'Give the annotation file of that dataset'}."
         )
-    if "annotations" not in value and not captionless:
+    annotations = value.get("annotations")
+    if annotations is None and not captionless:
         raise InputError(f"{path}: has no annotations. Give the file with the captions.")
+    if not isinstance(annotations, list | None):
+        raise InputError(
+            f"{path}: annotations is a {type(annotations).__name__}, expected a list. Download it "
+            "again."
+        )
     images = _checked_images(value["images"], path)
     ids = [entry["id"] for entry in images]
-    return CaptionsJson(path, images, _group(value.get("annotations", []), ids, path))
+    return CaptionsJson(path, images, _group(annotations or [], ids, path))
 
 
 def recognise(value: Any) -> str:
@@ -71,8 +77,9 @@ def recognise(value: Any) -> str:
     if not isinstance(images, list):
         return "unknown"
     image = images[0] if images and isinstance(images[0], dict) else {}
-    annotations = value.get("annotations") or [{}]
-    first = annotations[0] if isinstance(annotations, list) else {}
+    annotations = value.get("annotations")
+    entries = annotations if isinstance(annotations, list) and annotations else [{}]
+    first = entries[0] if isinstance(entries[0], dict) else {}
     if "dataset" in value or "sentences" in image:
         return "karpathy"
     if "open_images_id" in image or "domain" in image:

@@ -1,5 +1,7 @@
 """Rows of your own tables: which column is the photo, which the caption; rows become records."""
 
+import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,8 @@ IMAGE_COLUMNS = (
     "image_name",
 )
 CAPTION_COLUMNS = ("caption", "captions", "text", "sentence", "sentences", "comment")
+# caption_0, caption_1, ...; "caption.1" is how pandas renames a second column "caption".
+_IS_CAPTION = re.compile(r"captions?(?:[_. ]?(?P<number>\d+))?")
 SPLIT_COLUMNS = ("split",)
 ID_COLUMNS = ("image_id", "id")
 DEFAULT_SPLIT = "train"  # of tables without a split column
@@ -27,7 +31,7 @@ DEFAULT_SPLIT = "train"  # of tables without a split column
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of the columns of one table; `captions` are several for caption_0, caption_1, ..."""
+    """Names of the columns of one table; `captions` are all that hold captions, in order."""
 
     image: str
     captions: tuple[str, ...]
@@ -38,20 +42,29 @@ class Columns:
 def choose_columns(names: Sequence[str], source: Path) -> Columns:
     """The columns of a table that hold photo, captions, split and id.
 
+    All of `caption`, `captions`, `caption_1`, `caption_2`, ... are captions. Only where a table has
+    none of them, the one other name of `CAPTION_COLUMNS` is.
+
     Raises:
-        InputError: no column has one of the names for photo or caption.
+        InputError: no column has one of the names for photo or caption, two columns have the same
+            name, or it is not clear which of several holds the captions.
     """
-    image = _first(IMAGE_COLUMNS, names)
-    caption = _first(CAPTION_COLUMNS, names)
-    numbered = tuple(sorted(name for name in names if name.lower().startswith("caption_")))
-    captions = (caption,) if caption is not None else numbered
+    image = photo_column(names)
+    captions = _caption_columns(names, source)
     if image is None or not captions:
         raise InputError(
             f"{source}: columns {', '.join(map(str, names)) or 'none'}; expected one for the photo "
             f"({', '.join(IMAGE_COLUMNS)}) and one for the caption ({', '.join(CAPTION_COLUMNS)}). "
             "Rename yours."
         )
-    return Columns(image, captions, _first(SPLIT_COLUMNS, names), _first(ID_COLUMNS, names))
+    columns = Columns(image, captions, _first(SPLIT_COLUMNS, names), _first(ID_COLUMNS, names))
+    _refuse_twins(columns, names, source)
+    return columns
+
+
+def photo_column(names: Sequence[str]) -> str | None:
+    """The column of a table that holds photos or their names; None where it has none."""
+    return _first(IMAGE_COLUMNS, names)
 
 
 def captions_in(value: Any, where: str) -> list[str]:
@@ -67,6 +80,23 @@ def captions_in(value: Any, where: str) -> list[str]:
     return [clean_caption(text) for text in values]
 
 
+def row_captions(row: Mapping[str, Any], columns: Columns, where: str) -> list[str]:
+    """Captions of a row, column after column; blank cells count only where all are blank.
+
+    Raises:
+        InputError: as in `captions_in`.
+    """
+    cells = [captions_in(row.get(column), where) for column in columns.captions]
+    filled = [texts for texts in cells if any(texts)]
+    return [text for texts in filled or cells[:1] for text in texts]
+
+
+def row_id(row: Mapping[str, Any], columns: Columns) -> str | None:
+    """The id that a row gives its photo; None where it has no such column or a blank cell."""
+    value = row.get(columns.image_id) if columns.image_id is not None else None
+    return str(value) if value is not None and str(value).strip() else None
+
+
 def to_records(
     rows: Iterable[tuple[int, Mapping[str, Any]]],
     columns: Columns,
@@ -79,7 +109,8 @@ def to_records(
     id column, else the names.
 
     Raises:
-        InputError: a row without a photo's name, a caption that is no text, or no photos found.
+        InputError: a row without a photo's name, a caption that is no text, an id that two photos
+            share, or no photos found.
     """
     grouped: dict[tuple[str, str], list[str]] = {}
     ids: dict[str, str] = {}
@@ -89,26 +120,73 @@ def to_records(
         if not isinstance(name, str) or not name.strip():
             raise InputError(f"{where}: no photo in column {columns.image}. Mend that row.")
         name = name.strip()
-        texts = [
-            text for column in columns.captions for text in captions_in(row.get(column), where)
-        ]
+        texts = row_captions(row, columns, where)
         grouped.setdefault((name, split_in(row, columns)), []).extend(texts)
-        if columns.image_id is not None and row.get(columns.image_id) is not None:
-            ids.setdefault(name, str(row[columns.image_id]))
+        given = row_id(row, columns)
+        if given is not None:
+            ids.setdefault(name, given)
     if not grouped:
         raise InputError(f"{source}: no rows. Give a table with a photo and a caption in each row.")
     folder = find_image_folder(
         list(dict.fromkeys(name for name, _ in grouped)), source.parent, images
     )
-    return [
+    records = [
         CaptionRecord(ids.get(name, name), folder / name, tuple(captions), split)
         for (name, split), captions in grouped.items()
     ]
+    refuse_shared_ids(records, source)
+    return records
+
+
+def refuse_shared_ids(records: Iterable[CaptionRecord], source: Path) -> None:
+    """Nothing, or an error for an id of two photos: their captions would be told of one of them.
+
+    Raises:
+        InputError: two records have the same id and different photos.
+    """
+    photos: dict[str, Path] = {}
+    for record in records:
+        other = photos.setdefault(record.image_id, record.path)
+        if other != record.path:
+            raise InputError(
+                f'{source}: the id "{record.image_id}" is of two photos, {other} and '
+                f"{record.path}. Give each photo an id of its own in column {ID_COLUMNS[0]}."
+            )
 
 
 def split_in(row: Mapping[str, Any], columns: Columns) -> str:
     """Split of a row, `DEFAULT_SPLIT` where the table has no such column or the cell is empty."""
     return str(row.get(columns.split) or DEFAULT_SPLIT) if columns.split else DEFAULT_SPLIT
+
+
+def _caption_columns(names: Sequence[str], source: Path) -> tuple[str, ...]:
+    """Names of the caption columns: those without a number first, then by number."""
+    numbers = {
+        name: int(found["number"] or -1)
+        for name in names
+        if (found := _IS_CAPTION.fullmatch(name.lower().strip()))
+    }
+    if numbers:
+        return tuple(sorted(numbers, key=lambda name: (numbers[name], name.lower())))
+    others = tuple(dict.fromkeys(name for name in names if name.lower().strip() in CAPTION_COLUMNS))
+    if len(others) > 1:
+        raise InputError(
+            f"{source}: columns {', '.join(others)}, each of which may hold the captions. Rename "
+            "the one that does to caption; if all do, to caption_1, caption_2 and so on."
+        )
+    return others
+
+
+def _refuse_twins(columns: Columns, names: Sequence[str], source: Path) -> None:
+    """Raise where another column has the name of a chosen one, capitals and blanks ignored."""
+    chosen = (columns.image, *columns.captions, columns.split, columns.image_id)
+    times = Counter(name.lower().strip() for name in names)
+    twins = [name for name in chosen if name is not None and times[name.lower().strip()] > 1]
+    if twins:
+        raise InputError(
+            f'{source}: {times[twins[0].lower().strip()]} columns are called "{twins[0].strip()}". '
+            "Give each its own name; columns of captions may be caption_1, caption_2 and so on."
+        )
 
 
 def _first(wanted: Sequence[str], names: Sequence[str]) -> str | None:

@@ -15,10 +15,11 @@ from pathlib import Path
 from prefixcap.atomic import replacing
 from prefixcap.datasets import img2dataset
 from prefixcap.datasets.img2dataset import Attempt
-from prefixcap.datasets.records import CaptionRecord, clean_caption
+from prefixcap.datasets.records import CaptionRecord, Remark, clean_caption
 from prefixcap.datasets.webdataset import split_of
 from prefixcap.errors import InputError
 
+_REASONS_SHOWN = 3
 _HEADERS = ({"caption", "url"}, {"text", "url"})
 
 
@@ -108,22 +109,22 @@ def read_links(path: Path) -> Iterator[Link]:
     """Rows of a TSV of captions and links, in either order of columns, a header left out.
 
     Raises:
-        InputError: a row of another form: cut off, or another dataset's file.
+        InputError: not UTF-8, or a row of another form: cut off, or another dataset's file.
     """
     row = 0
-    with path.open(encoding="utf-8-sig", newline="\n") as file:
-        for number, line in enumerate(file, start=1):
-            cells = line.rstrip("\r\n").split("\t")
-            if number == 1 and {cell.lower() for cell in cells} in _HEADERS:
-                continue
-            caption, url = (cells[1], cells[0]) if _is_url(cells[0]) else (cells[0], cells[-1])
-            if len(cells) != 2 or not _is_url(url):
-                raise InputError(
-                    f"{path}, line {number}: {line[:60]!r} is not caption<tab>url. "
-                    "The file is cut off or another dataset's: download it again."
-                )
-            yield Link(row, clean_caption(caption), url)
-            row += 1
+    for number, line in _lines(path):
+        cells = line.rstrip("\r\n").split("\t")
+        if number == 1 and {cell.lower() for cell in cells} in _HEADERS:
+            continue
+        has_two = len(cells) == 2
+        caption, url = reversed(cells) if has_two and _is_url(cells[0]) else (cells[0], cells[-1])
+        if not has_two or not _is_url(url):
+            raise InputError(
+                f"{path}, line {number}: {line[:60]!r} is not caption<tab>url. "
+                "The file is cut off or another dataset's: download it again."
+            )
+        yield Link(row, clean_caption(caption), url)
+        row += 1
 
 
 def manifest(tsv: Path, folder: Path) -> Manifest:
@@ -149,6 +150,56 @@ def manifest(tsv: Path, folder: Path) -> Manifest:
         reason = reasons.get(key, otherwise)
         rows.append(ManifestRow(link.row, link.url, str(photo[1]) if photo else None, reason))
     return Manifest(tuple(rows))
+
+
+def remarks(path: Path, split: str | None = None, images: Path | None = None) -> list[Remark]:
+    """How many links have no photo, and why; arguments and errors as in `read`."""
+    if not path.is_file():
+        return [_remark_of_output(*one) for one in _output_folders(path, split)]
+    folder = images or _output_beside(path)
+    found = manifest(path, folder)
+    missing = tuple(
+        f"row {row.row}: {row.url}: {row.reason}" for row in found.rows if row.path is None
+    )
+    advice = (
+        f"{found.found:,} of {len(found.rows):,} links have theirs{_listed(found.reasons())}. "
+        "Dead links are usual. Every row with its photo or reason: prefixcap.datasets.conceptual."
+        "manifest(tsv, folder).write(file)"
+    )
+    return [Remark("links of the TSV without a photo", found.missing, missing, advice)]
+
+
+def _remark_of_output(split: str, folder: Path) -> Remark:
+    """What the statistics of one output of img2dataset count."""
+    found = img2dataset.read_statistics(folder)
+    failures = found.reasons - Counter({img2dataset.SUCCESS: found.reasons[img2dataset.SUCCESS]})
+    examples = tuple(f"{reason}: {count:,}" for reason, count in failures.most_common())
+    advice = f"{found.successes:,} of {found.count:,} links have theirs. Dead links are usual"
+    return Remark(
+        f"links of {split} without a photo", found.count - found.successes, examples, advice
+    )
+
+
+def _listed(reasons: Counter[str]) -> str:
+    """The most frequent reasons as the end of a sentence; nothing where there are none."""
+    shown = [f"{reason} ({count:,})" for reason, count in reasons.most_common(_REASONS_SHOWN)]
+    if len(reasons) > _REASONS_SHOWN:
+        shown.append(f"{len(reasons) - _REASONS_SHOWN} other reasons")
+    return f", the others not: {', '.join(shown)}" if shown else ""
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Lines of a UTF-8 file, numbered from 1, without reading it whole."""
+    number = 0
+    try:
+        with path.open(encoding="utf-8-sig", newline="\n") as file:
+            for number, line in enumerate(file, start=1):
+                yield number, line
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path}: not UTF-8 (byte {error.object[error.start]:#04x} soon after line {number}). "
+            "Captions are published as UTF-8: convert it."
+        ) from error
 
 
 def _record(key: str, path: Path, caption: str, split: str) -> CaptionRecord:

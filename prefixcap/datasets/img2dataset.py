@@ -5,6 +5,7 @@ For shard 00012: `00012.tar` (or the folder `00012/`) with the photos that were 
 `00012_stats.json`.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from prefixcap.errors import InputError
 
 SUCCESS = "success"
 _DOTTED = tuple(f".{suffix}" for suffix in PHOTO_SUFFIXES)
+_SHARD = re.compile(r"\d{5,}(?:\.tar|\.parquet)?")
 _COLUMNS = ("url", "caption", "key", "status", "error_message")
 
 
@@ -44,15 +46,18 @@ class Statistics:
 
 
 def is_output(folder: Path) -> bool:
-    """True for a folder that img2dataset has written shards to."""
-    return folder.is_dir() and next(folder.glob("*_stats.json"), None) is not None
+    """True for a folder that img2dataset has written shards to, whole or not."""
+    if not folder.is_dir():
+        return False
+    shards = [name for name in _unfinished(folder) if "." in name]  # folders may be anything
+    return bool(shards) or next(folder.glob("*_stats.json"), None) is not None
 
 
 def read_statistics(folder: Path) -> Statistics:
     """Sums of the statistics files.
 
     Raises:
-        InputError: there is none, or one is cut off or of another program.
+        InputError: there is none, one is cut off or of another program, or a shard has none.
     """
     files = _stats_files(folder)
     reasons: Counter[str] = Counter()
@@ -69,8 +74,8 @@ def read_attempts(folder: Path) -> Iterator[Attempt]:
     """Every link tried, shard by shard; only those found where pyarrow is not installed.
 
     Raises:
-        InputError: no statistics, a shard cut off, or one with more or fewer photos than its
-            statistics say.
+        InputError: no statistics, a shard without any or cut off, or one with more or fewer photos
+            than its statistics say.
     """
     for file in _stats_files(folder):
         shard = file.with_name(file.name.removesuffix("_stats.json"))
@@ -86,12 +91,29 @@ def read_attempts(folder: Path) -> Iterator[Attempt]:
 
 
 def _stats_files(folder: Path) -> list[Path]:
+    """The statistics of every shard, which img2dataset writes when the shard is whole."""
+    unfinished = _unfinished(folder)
+    if unfinished:
+        count = len({name.partition(".")[0] for name in unfinished})
+        raise InputError(
+            f"{folder}: {count} shards without a _stats.json, such as {unfinished[0]}: img2dataset "
+            "was stopped in them. Run it again, it does them anew; or delete them."
+        )
     files = sorted(folder.glob("*_stats.json"))
     if not files:
         raise InputError(
             f"{folder}: no _stats.json in it. Give the output folder of img2dataset, finished."
         )
     return files
+
+
+def _unfinished(folder: Path) -> list[str]:
+    """Names of the shards' files and folders that no statistics go with."""
+    return sorted(
+        path.name
+        for path in folder.glob("*")
+        if _SHARD.fullmatch(path.name) and not path.with_name(f"{path.stem}_stats.json").is_file()
+    )
 
 
 def _attempts(shard: Path) -> Iterator[Attempt]:

@@ -4,21 +4,27 @@ A photo inside a parquet file has the path `FILE.parquet/ROW`, rows counted from
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from prefixcap.datasets.columns import (
-    CAPTION_COLUMNS,
-    captions_in,
+    Columns,
     choose_columns,
+    photo_column,
+    refuse_shared_ids,
+    row_captions,
+    row_id,
     split_in,
     to_records,
 )
 from prefixcap.datasets.records import CaptionRecord, select_split
 from prefixcap.datasets.tables import table_in
 from prefixcap.errors import InputError, MissingExtraError
+from prefixcap.images import UnreadableImage
 
 _PHOTO_COLUMNS = ("jpg", "jpeg", "png", "webp")  # as img2dataset names the bytes
 
@@ -32,15 +38,18 @@ def read(path: Path, split: str | None = None, images: Path | None = None) -> li
     """Records of a parquet file, or of all parquet files of a folder.
 
     The photo column holds names, relative to `images` or to the file; or encoded pictures, as bytes
-    or as {"bytes", "path"} (as Hugging Face writes them). Encoded pictures are one record a row.
+    or as {"bytes", "path"} (as Hugging Face writes them). Encoded pictures are one record a row;
+    rows with one id and one picture are one record, whose photo is that of the first.
 
     Raises:
         MissingExtraError: pyarrow is not installed.
-        InputError: not parquet, no such column, or no photos found.
+        InputError: not parquet or a damaged one, no such column, one id of two photos, or no photos
+            found.
     """
     files = [path] if path.is_file() else sorted(path.rglob("*.parquet"))
     files = files or [table_in(path, ".parquet")]
     records = [record for file in files for record in _read_file(file, images)]
+    refuse_shared_ids(records, path)
     return select_split(records, split, path)
 
 
@@ -53,7 +62,7 @@ def read_columns(path: Path, wanted: Sequence[str]) -> tuple[list[str], Iterator
     """
     file = _open(path)
     names = list(file.schema_arrow.names)
-    return names, _rows(file, [name for name in wanted if name in names], wanted)
+    return names, _rows(path, file, [name for name in wanted if name in names], wanted)
 
 
 def split_path(path: Path) -> tuple[Path, int] | None:
@@ -68,7 +77,8 @@ def read_photo(path: Path, row: int) -> bytes:
 
     Raises:
         MissingExtraError: pyarrow is not installed.
-        InputError: no such row, or no picture in it.
+        UnreadableImage: no picture in it.
+        InputError: no such row.
     """
     file = _open(path)
     column = _photo_column(list(file.schema_arrow.names), path)
@@ -79,7 +89,7 @@ def read_photo(path: Path, row: int) -> bytes:
             content = value.get("bytes") if isinstance(value, dict) else value
             if isinstance(content, bytes):
                 return content
-            raise InputError(f"{path}, row {row}: no picture in column {column}.")
+            raise UnreadableImage(f"{path}, row {row}", f"no picture in column {column}")
         row -= size
     raise InputError(f"{path}: has fewer rows than asked for. Read the dataset again.")
 
@@ -87,34 +97,54 @@ def read_photo(path: Path, row: int) -> bytes:
 def _open(path: Path) -> Any:
     """pyarrow's reader of one file."""
     try:
-        import pyarrow
         from pyarrow import parquet
     except ImportError as error:
         raise MissingExtraError("pyarrow", "parquet", f"reading {path.name}") from error
-    try:
+    with _damage_named(path):
         return parquet.ParquetFile(path)
-    except (pyarrow.ArrowInvalid, OSError) as error:
+
+
+@contextmanager
+def _damage_named(path: Path) -> Iterator[None]:
+    """Inside, what pyarrow says of a damaged file is an InputError with the file's name."""
+    import pyarrow
+
+    try:
+        yield
+    except (pyarrow.ArrowException, OSError) as error:
+        reason = " ".join(str(error).split()).rstrip(".")
         raise InputError(
-            f"{path}: not a whole parquet file. Write or download it again."
+            f"{path}: not a whole parquet file ({reason:.80}). Write or download it again."
         ) from error
 
 
-def _rows(file: Any, present: Sequence[str], wanted: Sequence[str]) -> Iterator[dict[str, Any]]:
+def _rows(
+    path: Path, file: Any, present: Sequence[str], wanted: Sequence[str]
+) -> Iterator[dict[str, Any]]:
     empty = dict.fromkeys(wanted)
-    for batch in file.iter_batches(columns=list(present)):
+    batches = file.iter_batches(columns=list(present))
+    while True:
+        with _damage_named(path):
+            batch = next(batches, None)
+        if batch is None:
+            return
         yield from ({**empty, **row} for row in batch.to_pylist())
 
 
 @lru_cache(maxsize=4)
 def _column_of_group(path: Path, changed_ns: int, group: int, column: str) -> Any:
     """One column of one row group; the time of change is part of the key of the cache."""
-    return _open(path).read_row_group(group, columns=[column]).column(column)
+    file = _open(path)
+    with _damage_named(path):
+        return file.read_row_group(group, columns=[column]).column(column)
 
 
 def _photo_column(names: list[str], path: Path) -> str:
     """Column of the encoded pictures: img2dataset's, else the photo column of any table."""
-    found = next((name for name in _PHOTO_COLUMNS if name in names), None)
-    return found or choose_columns([*names, CAPTION_COLUMNS[0]], path).image
+    found = next((name for name in _PHOTO_COLUMNS if name in names), None) or photo_column(names)
+    if found is None:
+        raise InputError(f"{path}: has no column of photos. Read the dataset again: it changed.")
+    return found
 
 
 def _read_file(path: Path, images: Path | None) -> list[CaptionRecord]:
@@ -123,22 +153,29 @@ def _read_file(path: Path, images: Path | None) -> list[CaptionRecord]:
     wanted = [columns.image, *columns.captions, columns.split, columns.image_id]
     _, rows = read_columns(path, [name for name in wanted if name is not None])
     if _holds_pictures(path, columns.image):
-        return [
-            CaptionRecord(
-                str(row[columns.image_id])
-                if columns.image_id
-                else f"{path.parent.name}/{path.name}/{number}",
-                path / str(number),
-                tuple(
-                    text
-                    for column in columns.captions
-                    for text in captions_in(row[column], f"{path}, row {number}")
-                ),
-                split_in(row, columns),
-            )
-            for number, row in enumerate(rows)
-        ]
+        return _with_pictures(path, rows, columns)
     return to_records(enumerate(rows), columns, path, images)
+
+
+def _with_pictures(
+    path: Path, rows: Iterator[dict[str, Any]], columns: Columns
+) -> list[CaptionRecord]:
+    """One record a row; rows with one id, split and picture are one record."""
+    found: dict[tuple[str, str], CaptionRecord] = {}
+    others: list[CaptionRecord] = []
+    for number, row in enumerate(rows):
+        image_id = row_id(row, columns) or f"{path.parent.name}/{path.name}/{number}"
+        captions = tuple(row_captions(row, columns, f"{path}, row {number}"))
+        record = CaptionRecord(image_id, path / str(number), captions, split_in(row, columns))
+        first = found.setdefault((image_id, record.split), record)
+        if first is record:
+            continue
+        if read_photo(path, int(first.path.name)) == read_photo(path, number):
+            captions = first.captions + captions
+            found[image_id, record.split] = replace(first, captions=captions)
+        else:
+            others.append(record)
+    return [*found.values(), *others]
 
 
 def _holds_pictures(path: Path, column: str) -> bool:

@@ -1,5 +1,6 @@
 """The folder that holds a dataset's photos: given, or found beside its annotation file."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,11 +25,17 @@ def find_image_folder(names: Sequence[str], root: Path, images: Path | None) -> 
     """Folder under which the photos `names` (file names, "/" allowed) lie.
 
     `images` is taken as it is. Otherwise `root`, then the folders in it, then the folders in those
-    are tried: the one that holds most of the names wins, the earlier of equals.
+    are tried: the one that holds most of the names wins, the earlier of equals. Folders that may
+    not be read (`lost+found`) are passed over, except `root` itself.
 
     Raises:
-        InputError: `images` is not a folder, or none of the photos is in any of the folders.
+        InputError: `images` is not a folder, none of the photos is in any of the folders, or a
+            name that no file can have.
+        OSError: `root` cannot be listed.
     """
+    unusable = next((name for name in names if "\0" in name), None)
+    if unusable is not None:
+        raise InputError(f"{root}: {unusable!r:.80} is no name of a photo. Write that entry again.")
     if images is not None:
         if not Path(images).is_dir():
             raise InputError(f"{images}: not a folder. Give the folder of the photos as images.")
@@ -40,7 +47,8 @@ def find_image_folder(names: Sequence[str], root: Path, images: Path | None) -> 
         if found is not None:
             return found
         tried += level
-        level = [child for folder in level for child in _folders_in(folder) if child not in tried]
+        inner = [_folders_in(folder, must_read=folder == root) for folder in level]
+        level = [child for children in inner for child in children if child not in tried]
     example = names[0] if names else "any photo"
     raise InputError(
         f"{root}: {example} and the other {max(len(names) - 1, 0)} photos are not in it nor in "
@@ -52,14 +60,21 @@ def _fullest(folders: Sequence[Path], names: Sequence[str]) -> Path | None:
     """The folder with most of a spread sample of `names`; then of all names; None where none is."""
     sample = names[:: max(1, len(names) // _PROBES)]
     for looked_up in (sample, names):
-        hits = [sum((folder / name).is_file() for name in looked_up) for folder in folders]
+        # Unlike Path.is_file, os.path.isfile is False where it may not be known.
+        hits = [sum(os.path.isfile(folder / name) for name in looked_up) for folder in folders]
         if hits and max(hits) > 0:
             return folders[hits.index(max(hits))]
     return None
 
 
-def _folders_in(folder: Path) -> list[Path]:
-    """Folders directly in `folder`, by name; none where it cannot be listed."""
-    if not folder.is_dir():
+def _folders_in(folder: Path, *, must_read: bool) -> list[Path]:
+    """Folders directly in `folder`, by name; none where it cannot be listed and need not be."""
+    if not os.path.isdir(folder):
         return []
-    return sorted(child for child in folder.iterdir() if child.is_dir())
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        if must_read:
+            raise
+        return []
+    return sorted(folder / name for name in names if os.path.isdir(folder / name))

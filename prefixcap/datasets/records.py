@@ -30,6 +30,23 @@ class CaptionRecord:
     domain: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """What a dataset's own files say beyond its records: worth knowing, and nothing wrong.
+
+    Attributes:
+        what: the thing, in the plural.
+        count: how many there are.
+        examples: what `data check` may name of them, each in one line.
+        advice: what it means, or what to do.
+    """
+
+    what: str
+    count: int
+    examples: tuple[str, ...]
+    advice: str
+
+
 def clean_caption(text: str) -> str:
     """Caption with runs of blanks, tabs and line ends as one blank, none at either end."""
     return _WHITE_SPACE.sub(" ", text).strip(" ")

@@ -26,7 +26,7 @@ def members(shard: Path) -> list[Member]:
     """The files in a shard, in its order.
 
     Raises:
-        InputError: no such file, not a tar file, or one that is cut off.
+        InputError: no such file, not a tar file, one that is cut off, or a name twice in it.
     """
     return list(_indexed(shard).values())
 
@@ -91,7 +91,14 @@ def _indexed(shard: Path) -> dict[str, Member]:
 def _index(shard: Path, size: int, changed_ns: int) -> dict[str, Member]:
     """Members by name; size and time of change are part of the key of the cache."""
     _check_end(shard)
-    return {member.name: member for member in _walk(shard)}
+    found: dict[str, Member] = {}
+    for member in _walk(shard):
+        if found.setdefault(member.name, member) is not member:
+            raise InputError(
+                f"{shard}: has {member.name} twice, of which one would be lost. Write the shard "
+                "again, each name once."
+            )
+    return found
 
 
 def _check_end(shard: Path) -> None:

@@ -1,11 +1,13 @@
 """Your own folder of photos with a `.txt` of the same name beside each, one caption a line."""
 
+import os
+from collections.abc import Iterator, Set
 from pathlib import Path
 
-from prefixcap.datasets.annotations import read_text
+from prefixcap.datasets.annotations import is_document, read_text
 from prefixcap.datasets.records import CaptionRecord, clean_caption, select_split
 from prefixcap.errors import InputError
-from prefixcap.photo_search import find_photos
+from prefixcap.photo_search import FOREIGN_FOLDERS, find_photo_set
 
 SPLIT_FOLDERS = ("train", "val", "dev", "test")
 
@@ -13,9 +15,10 @@ SPLIT_FOLDERS = ("train", "val", "dev", "test")
 def read(path: Path, split: str | None = None, images: Path | None = None) -> list[CaptionRecord]:
     """Records of the photos below a folder that have a sidecar; ids are relative paths with "/".
 
-    A first folder called train, val, dev or test is the split; everything else is "train". A
-    `.txt` without a photo is no sidecar. A photo without a `.txt`, or with an empty one, comes
-    without captions, so that `data check` names it.
+    A first folder called train, val, dev or test is the split; everything else is "train". A photo
+    without a `.txt`, or with an empty one, comes without captions; a `.txt` with text whose photo
+    is gone comes with a photo `NAME.jpg` that is missing: so that `data check` names both. Hidden
+    files and README.txt, LICENSE.txt and the like are no sidecars.
 
     Args:
         path: the folder of the sidecars.
@@ -27,19 +30,58 @@ def read(path: Path, split: str | None = None, images: Path | None = None) -> li
     """
     if not path.is_dir():
         raise InputError(f"{path}: not a folder. Give the folder of photos and .txt files.")
-    root = images or path
-    photos = find_photos([str(root)])
-    records = []
-    for photo in photos:
-        relative = Path(photo.key)
-        captions = _captions(path / relative.with_suffix(".txt"))
-        records.append(CaptionRecord(photo.key, photo.path, captions, _split(relative)))
+    found = find_photo_set([str(images or path)])
+    records, claimed = [], set()
+    for photo in found.photos:
+        # Not from the key, in which bytes that are no UTF-8 are escaped.
+        relative = photo.path.relative_to(found.root).with_suffix(".txt")
+        claimed.add(relative)
+        captions = _captions(path / relative)
+        records.append(CaptionRecord(photo.key, photo.path, captions, _split(Path(photo.key))))
     if not any(record.captions for record in records):
+        first = found.photos[0].key
         raise InputError(
-            f"{path}: {len(photos)} photos, none with captions. Expected "
-            f"{Path(photos[0].key).with_suffix('.txt')} beside {photos[0].key}, one caption a line."
+            f"{path}: {len(records)} photos, none with captions. Expected "
+            f"{Path(first).with_suffix('.txt')} beside {first}, one caption a line."
         )
+    records += _without_photo(path, found.root, claimed)
     return select_split(records, split, path)
+
+
+def _without_photo(path: Path, root: Path, claimed: Set[Path]) -> Iterator[CaptionRecord]:
+    """Records of the texts in `path` that go with no photo in `root`, in the order of their names.
+
+    `claimed` are those that do. Links give a folder several names, under one of which its photos
+    were found: so real folders are compared.
+    """
+    real = {folder: os.path.realpath(path / folder) for folder in {one.parent for one in claimed}}
+    taken = {(real[one.parent], one.name) for one in claimed}
+    for relative in _texts(path):
+        if (os.path.realpath(path / relative.parent), relative.name) in taken:
+            continue
+        captions = _captions(path / relative)
+        if captions and not is_document(relative.name):
+            photo = relative.with_suffix(".jpg")
+            key = os.fsencode(photo.as_posix()).decode("utf-8", "backslashreplace")
+            yield CaptionRecord(key, root / photo, captions, _split(photo))
+
+
+def _texts(path: Path) -> list[Path]:
+    """Relative paths of the `.txt` files, sorted; each real folder is entered once."""
+    found: list[Path] = []
+    seen: set[str] = set()
+    for folder, folders, names in os.walk(path, followlinks=True):
+        is_new = os.path.realpath(folder) not in seen
+        seen.add(os.path.realpath(folder))
+        folders[:] = [one for one in folders if is_new and _is_searched(one)]
+        texts = [one for one in names if is_new and one.endswith(".txt") and one[0] != "."]
+        found += [(Path(folder) / name).relative_to(path) for name in texts]
+    return sorted(found)
+
+
+def _is_searched(folder: str) -> bool:
+    """False for the folders that photos are not searched in."""
+    return not folder.startswith(".") and folder not in FOREIGN_FOLDERS
 
 
 def _captions(sidecar: Path) -> tuple[str, ...]:

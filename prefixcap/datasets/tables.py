@@ -23,7 +23,8 @@ def read_csv(
         images: folder that the names are relative to; else the file's folder or one in it.
 
     Raises:
-        InputError: no such column, a row with too few or too many cells, or no photos found.
+        InputError: no such column or two of one name, a row with too few or too many cells, one id
+            of two photos, or no photos found.
     """
     file = table_in(path, ".csv")
     return _read_cells(file, csv.reader(_lines(file), strict=True), path, split, images)
@@ -102,7 +103,9 @@ def _objects(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         if not line.strip():
             continue
         try:
-            value = json.loads(line)
+            value = json.loads(line, object_pairs_hook=_without_twins)
+        except InputError as error:
+            raise InputError(f"{file}, line {number}: {error}") from error
         except ValueError as error:
             raise InputError(
                 f"{file}, line {number}: not whole JSON ({error}). The file is cut off or not JSON "
@@ -113,3 +116,13 @@ def _objects(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 f"{file}, line {number}: a {type(value).__name__}, expected an object."
             )
         yield number, value
+
+
+def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, of which no key is there twice: the first value would be lost."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twin = next(name for name in names if names.count(name) > 1)
+        raise InputError(f'"{twin}" is twice in one object. Give several captions as a list.')
+    return found

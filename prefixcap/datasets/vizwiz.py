@@ -6,13 +6,15 @@ Gurari et al. 2020, "Captioning Images Taken by People Who Are Blind": `annotati
 `train/`, `val/`, `test/`; the test captions are not public.
 """
 
+from collections import Counter
 from dataclasses import dataclass, replace
+from itertools import compress
 from pathlib import Path
 
 from prefixcap.datasets.annotations import field
 from prefixcap.datasets.captions_json import CaptionsJson, read_captions_json
 from prefixcap.datasets.photos import dataset_folder, find_image_folder
-from prefixcap.datasets.records import CaptionRecord
+from prefixcap.datasets.records import CaptionRecord, Remark
 from prefixcap.errors import InputError
 
 SPLITS = ("train", "val", "test")
@@ -25,6 +27,14 @@ class Flags:
     rejected: tuple[bool, ...]
     precanned: tuple[bool, ...]
     text_detected: bool
+
+    @property
+    def usable(self) -> tuple[bool, ...]:
+        """True for each caption that the dataset's own evaluation counts."""
+        return tuple(
+            not rejected and not precanned
+            for rejected, precanned in zip(self.rejected, self.precanned, strict=True)
+        )
 
 
 def read(path: Path, split: str | None = None, images: Path | None = None) -> list[CaptionRecord]:
@@ -56,13 +66,7 @@ def read_usable(
     usable = []
     for record in read(path, split, images):
         marks = flags[record.split, record.image_id]
-        kept = tuple(
-            caption
-            for caption, rejected, precanned in zip(
-                record.captions, marks.rejected, marks.precanned, strict=True
-            )
-            if not rejected and not precanned
-        )
+        kept = tuple(compress(record.captions, marks.usable))
         if kept or record.split == "test":
             usable.append(replace(record, captions=kept))
     return usable
@@ -80,6 +84,44 @@ def read_flags(path: Path, split: str | None = None) -> dict[tuple[str, str], Fl
         for content in [_content(file)]
         for entry in content.images
     }
+
+
+def remarks(path: Path, split: str | None = None, images: Path | None = None) -> list[Remark]:
+    """How many captions and images have which flag; `images` is not used. Errors as in `read`."""
+    flags = read_flags(path, split)
+    found = (
+        (
+            "rejected captions",
+            {key: sum(one.rejected) for key, one in flags.items()},
+            "Spam, which vizwiz-usable leaves out",
+        ),
+        (
+            "precanned captions",
+            {key: sum(one.precanned) for key, one in flags.items()},
+            '"Quality issues are too severe ...", which vizwiz-usable leaves out',
+        ),
+        (
+            "images without a usable caption",
+            {key: bool(one.usable) and not any(one.usable) for key, one in flags.items()},
+            "All of theirs are rejected or precanned; vizwiz-usable leaves these images out",
+        ),
+        (
+            "images with text in them",
+            {key: one.text_detected for key, one in flags.items()},
+            "text_detected, as the annotators say",
+        ),
+    )
+    return [_remark(what, times, advice) for what, times, advice in found if any(times.values())]
+
+
+def _remark(what: str, times: dict[tuple[str, str], int], advice: str) -> Remark:
+    """The remark on what is so many times at each image; the images are its examples."""
+    by_split: Counter[str] = Counter()
+    for (split, _), count in times.items():
+        by_split[split] += count
+    parts = ", ".join(f"{split} {count:,}" for split, count in by_split.items())
+    places = tuple(f"{image_id} ({split})" for (split, image_id), count in times.items() if count)
+    return Remark(what, sum(times.values()), places, f"{parts}. {advice}")
 
 
 def _files(path: Path, split: str | None) -> list[Path]:

@@ -1,21 +1,27 @@
 """WebDataset tar shards: files that share a name up to the first dot are one sample.
 
 The photo is `.jpg`, `.jpeg`, `.png` or `.webp`; the captions are `.txt` (one), or `caption` or
-`captions` in `.json`. img2dataset writes such shards.
+`captions` in `.json`. img2dataset writes such shards. Names with more dots are other parts of a
+sample (`k.seg.jpg` beside `k.jpg`), or, with a caption of their own, samples of their own
+(`my.dog.jpg` with `my.dog.txt`).
 """
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from prefixcap.datasets.annotations import is_document
 from prefixcap.datasets.records import CaptionRecord, clean_caption, select_split
 from prefixcap.datasets.shards import read_texts
 from prefixcap.errors import InputError
+from prefixcap.photo_search import PICTURE_SUFFIXES
 
 PHOTO_SUFFIXES = ("jpg", "jpeg", "png", "webp")
+_TEXT_SUFFIXES = ("txt", "json")
 _SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 _WORDS = re.compile(r"[a-z0-9]+")
@@ -27,6 +33,7 @@ class Sample:
 
     key: str
     photo: str | None = None
+    unread: str | None = None  # a picture of a kind that is not looked for in shards
     text: str | None = None
     meta: dict[str, Any] = field(default_factory=dict)
 
@@ -47,18 +54,21 @@ def read(path: Path, split: str | None = None, images: Path | None = None) -> li
     each split. `images` is not used: the photos are in the shards.
 
     Raises:
-        InputError: no shard, one cut off, a photo without captions, or no such split.
+        InputError: no shard, one cut off, a photo without captions, captions without a photo, a key
+            twice in a shard, or no such split.
     """
     shards = [path] if path.is_file() else sorted(path.rglob("*.tar"))
     if not shards:
         raise InputError(f"{path}: no .tar shard in it. Give the folder of the shards.")
     records = [
         CaptionRecord(
-            f"{split_of(shard)}/{sample.key}", shard / sample.photo, captions, split_of(shard)
+            f"{split_of(shard)}/{sample.key}",
+            shard / photo,
+            _captions(sample, shard),
+            split_of(shard),
         )
         for shard in shards
-        for sample in samples(shard)
-        if sample.photo is not None and (captions := _captions(sample, shard))
+        for sample, photo in _photographed(shard)
     ]
     return select_split(records, split, path)
 
@@ -67,20 +77,20 @@ def samples(shard: Path) -> Iterator[Sample]:
     """Samples of one shard, in its order.
 
     Raises:
-        InputError: the shard is cut off, or the JSON of a sample is.
+        InputError: the shard is cut off, or the JSON of a sample is; a key is there twice, or two
+            photos with one key.
     """
-    sample: Sample | None = None
-    for path, content in read_texts(shard, (".txt", ".json")):
-        folder, _, name = path.rpartition("/")
-        stem, _, suffix = name.partition(".")
-        key = f"{folder}/{stem}" if folder else stem
-        if sample is None or sample.key != key:
-            if sample is not None:
-                yield sample
-            sample = Sample(key)
-        _add(sample, path, suffix.lower(), content, shard)
-    if sample is not None:
-        yield sample
+    seen: set[str] = set()
+    files = (file for file in read_texts(shard, (".txt", ".json")) if not _is_hidden(file[0]))
+    for key, group in groupby(files, key=lambda file: _key(file[0])):
+        for sample in _parted(key, group, shard):
+            if sample.key in seen:
+                raise InputError(
+                    f"{shard}: the key {sample.key} is there twice, with other samples between. "
+                    "Write the shard again, each key once and its files side by side."
+                )
+            seen.add(sample.key)
+            yield sample
 
 
 def split_of(shard: Path) -> str:
@@ -94,10 +104,68 @@ def split_of(shard: Path) -> str:
     return next((_SPLITS[word] for word in words if word in _SPLITS), "train")
 
 
+def _is_hidden(path: str) -> bool:
+    """True for files such as `._dog.jpg`, which macOS adds."""
+    return path.rpartition("/")[2].startswith(".")
+
+
+def _key(path: str) -> str:
+    """The name up to its first dot, with the folders before it."""
+    folder, slash, name = path.rpartition("/")
+    return f"{folder}{slash}{name.partition('.')[0]}"
+
+
+def _parted(key: str, files: Iterable[tuple[str, bytes]], shard: Path) -> list[Sample]:
+    """The sample of `key`, and those of longer names that have a photo and captions themselves.
+
+    Where `key` itself has no photo, the longer names are no parts of it: all of them are samples.
+    """
+    found = {key: Sample(key)}
+    for path, content in files:
+        stem, _, suffix = path.rpartition(".")
+        if suffix.lower() in _TEXT_SUFFIXES or f".{suffix.lower()}" in PICTURE_SUFFIXES:
+            _add(found.setdefault(stem, Sample(stem)), path, suffix.lower(), content, shard)
+    first, *others = found.values()
+    if first.photo is not None:
+        return [first, *(one for one in others if one.photo is not None and one.captions())]
+    return [first, *others] if first != Sample(key) else others
+
+
+def _photographed(shard: Path) -> list[tuple[Sample, str]]:
+    """Samples of a shard, each with the name of its photo.
+
+    Raises:
+        InputError: as in `samples`, or a caption or an odd picture without a photo.
+    """
+    found = list(samples(shard))
+    without = [
+        sample.key
+        for sample in found
+        if sample.photo is None
+        and (sample.captions() or sample.unread is not None)
+        and not is_document(sample.key.rpartition("/")[2])
+    ]
+    if without:
+        kinds = ", ".join(f".{suffix}" for suffix in PHOTO_SUFFIXES)
+        raise InputError(
+            f"{shard}: {len(without)} of {len(found)} samples have no photo ({kinds}), but a "
+            f"caption or a picture of another kind, such as {without[0]}. Convert or add their "
+            "photos, or leave those samples out."
+        )
+    return [(sample, sample.photo) for sample in found if sample.photo is not None]
+
+
 def _add(sample: Sample, name: str, suffix: str, content: bytes, shard: Path) -> None:
-    """Put one file of a shard into its sample; files of other kinds are none of ours."""
+    """Put one file of a shard into its sample."""
     if suffix in PHOTO_SUFFIXES:
+        if sample.photo is not None:
+            raise InputError(
+                f"{shard}: {sample.photo} and {name} are photos of one sample, expected one. Name "
+                f"the other {sample.key}.other.{suffix}, or leave it out."
+            )
         sample.photo = name
+    elif suffix not in _TEXT_SUFFIXES:
+        sample.unread = name
     elif suffix == "txt":
         sample.text = content.decode("utf-8", "replace")
     elif suffix == "json":

@@ -1,5 +1,8 @@
 """`prefixcap data`: the verdict is the exit code, the page shows the photos."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -53,3 +56,26 @@ def test_an_unknown_format_is_one_line_and_exit_code_2(command, tmp_path, capsys
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert "flickr9k" in error
+
+
+def test_all_that_was_found_is_named_where_asked(captioned, capsys):
+    captioned.write_text("path,caption\n" + "".join(f"{n}.jpg,one\n" for n in range(9)))
+    words = ["data", "check", "csv", str(captioned), "--images", str(captioned.parent)]
+    assert cli.main(words) == 1
+    assert "8.jpg" not in capsys.readouterr().out
+    assert cli.main([*words, "--all"]) == 1
+    assert "8.jpg" in capsys.readouterr().out
+
+
+def test_name_that_no_terminal_can_show_is_escaped(tmp_path):
+    name = os.fsdecode(b"caf\xe9")
+    try:
+        (tmp_path / f"{name}.jpg").write_bytes(b"no photo")
+    except OSError:
+        pytest.skip("this file system takes UTF-8 only")
+    (tmp_path / f"{name}.txt").write_text("A coffee")
+    words = [sys.executable, "-m", "prefixcap", "data", "check", "folder", str(tmp_path)]
+    strict = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    done = subprocess.run(words, env=strict, capture_output=True, text=True, check=False)
+    assert (done.returncode, "internal error" in done.stderr) == (1, False)
+    assert "caf\\udce9.jpg: is not a picture" in done.stdout

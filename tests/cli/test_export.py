@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from prefixcap.batches import read_sources
 from prefixcap.caption_stage import caption_recipe as train
@@ -12,7 +13,8 @@ from prefixcap.metrics.ptb import tokenize_lines
 from prefixcap.recipe import load_recipe
 from prefixcap.run_folder import RunFolder
 from prefixcap.stages import Watch
-from tests.tiny_run import caption_recipe, write_photos
+from prefixcap.tokenizer import train_bpe
+from tests.tiny_run import caption_recipe, save_tiny_teacher, write_photos
 
 
 @pytest.fixture(scope="module")
@@ -71,3 +73,50 @@ def test_missing_card_text_and_wrong_settings_are_refused(trained, capsys):
     assert main(["export", run, "--out", str(trained / "x"), "--set", "beam_size=0"]) == 2
     assert "beam_size" in capsys.readouterr().err
     assert not (trained / "x").exists()
+
+
+def test_a_model_with_parts_in_local_folders_captions_from_anywhere(tmp_path, monkeypatch, capsys):
+    """Paths of the encoder and of a frozen language model are those of the run's own folder."""
+    home = tmp_path / "home"
+    photos = write_photos(home / "data")
+    save_tiny_teacher(home / "clip")
+    monkeypatch.chdir(home)
+    (home / "r.toml").write_text(RELATIVE)
+    (home / "lm").mkdir()
+    tokenizer = train_bpe(["a red photo", "the picture is blue"], 280)
+    tokenizer.save(home / "lm")
+    config = GPT2Config(vocab_size=300, n_embd=8, n_layer=1, n_head=2, n_positions=32)
+    GPT2LMHeadModel(config).save_pretrained(home / "lm")
+    recipe = load_recipe(home / "r.toml")
+    train(recipe, RunFolder(home / "run", recipe), Watch())
+    assert main(["export", "run/model", "--out", "out"]) == 0
+    said = f"out does not hold its encoder, {home / 'clip'}:"
+    assert capsys.readouterr().err.splitlines()[-1].startswith(said)
+    (home / "lm").rename(home / "elsewhere")
+    monkeypatch.chdir(tmp_path)
+    captioner = Captioner.from_pretrained(home / "out", dtype=torch.float32)
+    assert len(captioner.caption(sorted((photos / "images").iterdir())[:2])) == 2
+
+
+RELATIVE = """
+name = "relative"
+stage = "caption"
+[[data]]
+format = "flickr8k"
+path = "data"
+split = "train"
+[encoder]
+kind = "clip"
+name = "clip"
+[mapper]
+kind = "mlp"
+prefix_length = 2
+[language_model]
+name = "lm"
+[train]
+epochs = 0.5
+precision = "fp32"
+device = "cpu"
+[decoding]
+max_tokens = 8
+"""

@@ -80,3 +80,22 @@ def test_wrong_type_names_the_key(tmp_path: Path, part: str, key: str, value: An
     broken = {**COCO, part: [{**COCO[part][0], key: value}, *COCO[part][1:]]}
     with pytest.raises(InputError, match=f'{part}: "{key}" is .* of the wrong type'):
         read_captions_json(put_json(tmp_path / "a.json", broken), "coco")
+
+
+@pytest.mark.parametrize(
+    ("annotations", "problem"),
+    [([1, 2], "this is"), ({"caption": "x"}, "this is"), (None, "this is")],
+)
+def test_annotations_that_are_no_list_of_objects_are_refused(
+    tmp_path: Path, annotations: Any, problem: str
+):
+    path = put_json(tmp_path / "a.json", {**COCO, "annotations": annotations})
+    with pytest.raises(InputError, match=problem):
+        read_captions_json(path, "coco")
+
+
+def test_annotations_of_another_type_are_named(tmp_path: Path):
+    images = [{"id": 1, "file_name": "x.jpg", "open_images_id": "x"}]
+    path = put_json(tmp_path / "a.json", {"images": images, "annotations": {"caption": "x"}})
+    with pytest.raises(InputError, match="annotations is a dict, expected a list"):
+        read_captions_json(path, "nocaps")

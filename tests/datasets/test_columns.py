@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from prefixcap.datasets.columns import choose_columns, to_records
+from prefixcap.datasets.columns import choose_columns, row_captions, to_records
 from prefixcap.errors import InputError
 from tests.datasets.conftest import put_photos
 
@@ -18,6 +18,11 @@ SOURCE = Path("table.csv")
         (["Caption ", "File_Name"], "File_Name", ("Caption ",)),
         (["file_name", "caption_1", "caption_0", "split"], "file_name", ("caption_0", "caption_1")),
         (["text", "path", "image"], "image", ("text",)),
+        (["image", "caption_2", "caption"], "image", ("caption", "caption_2")),
+        (["image", "captions", "caption"], "image", ("caption", "captions")),
+        (["image", "caption", "caption.1"], "image", ("caption", "caption.1")),
+        (["image", "caption_10", "caption_9"], "image", ("caption_9", "caption_10")),
+        (["image", "caption_id", "caption", "text"], "image", ("caption",)),
     ],
 )
 def test_usual_names_are_found(names: list[str], image: str, captions: tuple[str, ...]):
@@ -25,7 +30,10 @@ def test_usual_names_are_found(names: list[str], image: str, captions: tuple[str
     assert (columns.image, columns.captions) == (image, captions)
 
 
-@pytest.mark.parametrize("names", [["picture", "caption"], ["image", "label"], []])
+@pytest.mark.parametrize(
+    "names",
+    [["picture", "caption"], ["image", "label"], [], ["image", "caption_id", "caption_text"]],
+)
 def test_other_names_are_refused_with_those_expected(names: list[str]):
     with pytest.raises(InputError, match=r"expected one for the photo \(image, .*Rename yours"):
         choose_columns(names, SOURCE)
@@ -66,3 +74,51 @@ def test_bad_row_is_named(row: dict[str, object], problem: str):
 def test_table_without_rows_is_refused():
     with pytest.raises(InputError, match="no rows"):
         to_records([], choose_columns(["image", "caption"], SOURCE), SOURCE, None)
+
+
+@pytest.mark.parametrize(
+    ("names", "problem"),
+    [
+        (["image", "caption", "caption"], '2 columns are called "caption"'),
+        (["image", "caption", "Caption "], "2 columns are called"),
+        (["image", "caption", "image"], '2 columns are called "image"'),
+        (["image", "id", "id", "caption"], '2 columns are called "id"'),
+        (
+            ["image", "text", "comment"],
+            "columns text, comment, each of which may hold the captions",
+        ),
+    ],
+)
+def test_columns_that_could_be_confused_are_refused(names: list[str], problem: str):
+    with pytest.raises(InputError, match=problem):
+        choose_columns(names, SOURCE)
+
+
+@pytest.mark.parametrize(
+    ("row", "captions"),
+    [
+        ({"caption_1": "one", "caption_2": " "}, ["one"]),
+        ({"caption_1": "", "caption_2": "two"}, ["two"]),
+        ({"caption_1": "one", "caption_2": "two"}, ["one", "two"]),
+        ({"caption_1": "", "caption_2": ""}, [""]),
+        ({"caption_1": None, "caption_2": None}, []),
+    ],
+)
+def test_blank_cells_of_a_wide_table_count_only_where_all_are(row, captions: list[str]):
+    columns = choose_columns(["image", "caption_1", "caption_2"], SOURCE)
+    assert row_captions(row, columns, "row 1") == captions
+
+
+def test_id_of_two_photos_is_refused_with_both(tmp_path: Path):
+    put_photos(tmp_path, "a.jpg", "b.jpg")
+    columns = choose_columns(["image", "id", "caption"], SOURCE)
+    rows = [
+        {"image": "a.jpg", "id": 1, "caption": "a dog"},
+        {"image": "a.jpg", "id": 1, "caption": "a brown dog"},
+        {"image": "b.jpg", "id": " ", "caption": "a cat"},
+    ]
+    records = to_records(enumerate(rows), columns, tmp_path / "t.csv", None)
+    assert [(r.image_id, len(r.captions)) for r in records] == [("1", 2), ("b.jpg", 1)]
+    rows[2]["id"] = "1"
+    with pytest.raises(InputError, match=r'the id "1" is of two photos, .*a\.jpg and .*b\.jpg'):
+        to_records(enumerate(rows), columns, tmp_path / "t.csv", None)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from prefixcap.datasets import photo_source, read
+from prefixcap.datasets import photo_source, read, remarks
 from prefixcap.datasets.conceptual import manifest, read_links
 from prefixcap.errors import InputError
 from tests.datasets.conftest import jpeg
@@ -86,3 +86,28 @@ def test_photos_of_another_tsv_or_none_are_refused(tmp_path: Path):
     put_output(tmp_path / "photos")
     with pytest.raises(InputError, match="none of its photos is in"):
         read("conceptual", tsv)
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_tsv_of_another_encoding_is_refused(tmp_path: Path, encoding: str):
+    path = tmp_path / TSV
+    path.write_text("a caf\u00e9\thttp://example.org/1.jpg\n", encoding=encoding)
+    with pytest.raises(InputError, match=rf"{TSV}: not UTF-8 .* convert it"):
+        list(read_links(path))
+
+
+def test_line_that_is_only_a_link_is_refused(tmp_path: Path):
+    (tmp_path / TSV).write_text("http://example.org/1.jpg\n")
+    with pytest.raises(InputError, match=r"line 1: .* is not caption<tab>url"):
+        list(read_links(tmp_path / TSV))
+
+
+def test_links_without_a_photo_are_remarked_with_their_reasons(tmp_path: Path):
+    folder = put_output(tmp_path / "photos", table=True)
+    [remark] = remarks("conceptual", put_tsv(tmp_path / TSV))
+    assert (remark.what, remark.count) == ("links of the TSV without a photo", len(DEAD))
+    assert remark.examples[0] == f"row 1: {LINKS[1][1]}: {DEAD[1][1]}"
+    assert remark.advice.startswith("3 of 5 links have theirs, the others not: HTTP Error 404")
+    [remark] = remarks("conceptual", folder)
+    assert (remark.what, remark.count) == ("links of train without a photo", len(DEAD))
+    assert set(remark.examples) == {"HTTP Error 404: Not Found: 1", "corrupt: 1"}

@@ -1,5 +1,6 @@
 """img2dataset's output in its three forms."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -65,3 +66,19 @@ def test_cut_off_shard_and_empty_folder_are_refused(tmp_path: Path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"no _stats\.json"):
         img2dataset.read_statistics(tmp_path / "empty")
+
+
+@pytest.mark.parametrize("left", ["00001.tar", "00001.parquet", "00001"])
+def test_shard_that_img2dataset_was_stopped_in_is_refused(tmp_path: Path, left: str):
+    put_output(tmp_path, table=False)
+    if "." in left:
+        shutil.copy(tmp_path / "00000.tar", tmp_path / left)
+    else:
+        (tmp_path / left).mkdir()
+    with pytest.raises(InputError, match=rf"1 shards without a _stats\.json, such as {left}"):
+        list(img2dataset.read_attempts(tmp_path))
+
+
+def test_output_without_one_whole_shard_is_still_output(tmp_path: Path):
+    (put_output(tmp_path) / "00000_stats.json").unlink()
+    assert img2dataset.is_output(tmp_path)

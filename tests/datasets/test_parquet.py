@@ -76,3 +76,32 @@ def test_without_pyarrow_the_install_command_is_named(
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(MissingExtraError, match=r'pip install "prefixcap\[parquet\]"'):
         read("parquet", path)
+
+
+def test_damaged_page_is_named_with_its_file(tmp_path: Path):
+    path = put_table(tmp_path / "t.parquet", [{"image": jpeg(n), "caption": "a"} for n in range(3)])
+    content = bytearray(path.read_bytes())
+    content[20:600] = bytes(580)
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"t\.parquet: not a whole parquet file \("):
+        read_photo(path, 0)
+    rows = [{"image": "a.jpg", "caption": f"a caption {n}"} for n in range(300)]
+    content = bytearray(put_table(path, rows, 300).read_bytes())
+    start = content.index(b"a caption")
+    content[start - 20 : start + 200] = bytes(220)
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"t\.parquet: not a whole parquet file \("):
+        read("parquet", path)
+
+
+def test_ids_of_photos_inside_are_their_own_or_their_place(tmp_path: Path):
+    def row(photo: int, image_id: str | None, caption: str) -> dict[str, object]:
+        return {"image": jpeg(photo), "image_id": image_id, "caption": caption}
+
+    rows = [row(0, None, "a"), row(1, None, "b"), row(2, "x", "c"), row(2, "x", "d")]
+    records = read("parquet", put_table(tmp_path / "t.parquet", rows))
+    assert [r.image_id.rpartition("/")[2] for r in records] == ["0", "1", "x"]
+    assert records[2].captions == ("c", "d")
+    path = put_table(tmp_path / "t.parquet", [*rows, row(3, "x", "e")])
+    with pytest.raises(InputError, match=r'the id "x" is of two photos, .*/2 and .*/4'):
+        read("parquet", path)

@@ -1,6 +1,10 @@
 """Where a dataset's photos are."""
 
+import errno
+import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,3 +48,44 @@ def test_no_photo_anywhere_says_what_was_looked_for(tmp_path: Path):
 )
 def test_photos_are_searched_beside_a_folder_of_texts(file: str, folder: str):
     assert dataset_folder(Path(file)) == Path(folder)
+
+
+@pytest.fixture
+def locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Makes one folder, and all that is in it, refuse to be read, even by root."""
+
+    def lock(folder: Path) -> None:
+        for name in ("stat", "listdir", "scandir"):
+            monkeypatch.setattr(os, name, refusing(getattr(os, name), folder, name == "stat"))
+
+    def refusing(call: Callable[..., Any], folder: Path, only_inside: bool) -> Callable[..., Any]:
+        def refused(path: Any = ".", *args: Any, **options: Any) -> Any:
+            inside = folder in Path(path).parents if isinstance(path, str | Path) else False
+            if inside or (str(path) == str(folder) and not only_inside):
+                raise PermissionError(errno.EACCES, "Permission denied", str(path))
+            return call(path, *args, **options)
+
+        return refused
+
+    return lock
+
+
+def test_folder_that_may_not_be_read_is_passed_over(tmp_path: Path, locked):
+    put_photos(tmp_path / "photos", "0.jpg")
+    (tmp_path / "lost+found/in").mkdir(parents=True)
+    locked(tmp_path / "lost+found")
+    assert find_image_folder(NAMES, tmp_path, None) == tmp_path / "photos"
+    with pytest.raises(InputError, match="are not in it"):
+        find_image_folder(["z.jpg"], tmp_path, None)
+
+
+def test_named_folder_that_may_not_be_read_raises(tmp_path: Path, locked):
+    put_photos(tmp_path / "photos", "0.jpg")
+    locked(tmp_path)
+    with pytest.raises(PermissionError):
+        find_image_folder(NAMES, tmp_path, None)
+
+
+def test_name_that_no_file_can_have_is_refused(tmp_path: Path):
+    with pytest.raises(InputError, match=r"'a\\x00\.jpg' is no name of a photo"):
+        find_image_folder(["b.jpg", "a\0.jpg"], tmp_path, tmp_path)

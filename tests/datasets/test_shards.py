@@ -95,3 +95,12 @@ def test_damaged_header_is_refused(tmp_path: Path):
     shard.write_bytes(content)
     with pytest.raises(InputError, match="damaged after 1536 bytes"):
         members(shard)
+
+
+def test_name_that_is_twice_in_a_shard_is_refused(tmp_path: Path):
+    shard = tmp_path / "0.tar"
+    with tarfile.open(shard, "w") as archive:
+        for name in ("a.txt", "b.txt", "./a.txt"):
+            archive.addfile(tarfile.TarInfo(name))
+    with pytest.raises(InputError, match=r"has a\.txt twice"):
+        members(shard)

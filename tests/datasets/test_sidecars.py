@@ -1,5 +1,6 @@
 """A folder of photos with text files beside them."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -44,3 +45,24 @@ def test_folder_without_any_caption_or_photo_is_refused(tmp_path: Path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="no picture there"):
         read("folder", tmp_path / "empty")
+
+
+def test_text_whose_photo_is_gone_comes_with_a_missing_photo(folder: Path):
+    (folder / "trip/gone.txt").write_text("Something")
+    (folder / "empty.txt").write_text(" \n")
+    (folder / "trip/again").symlink_to(folder / "trip")
+    (folder / "trip/loop").symlink_to(folder)
+    [lost] = [r for r in read("folder", folder) if not r.path.exists()]
+    assert (lost.image_id, lost.captions) == ("trip/gone.jpg", ("Something",))
+    assert lost.path == folder / "trip/gone.jpg"
+
+
+def test_name_that_is_not_utf_8_has_its_sidecar(tmp_path: Path):
+    name = os.fsdecode(b"caf\xe9")
+    try:
+        put_photos(tmp_path, f"{name}.jpg")
+    except OSError:
+        pytest.skip("this file system takes UTF-8 only")
+    (tmp_path / f"{name}.txt").write_text("A coffee")
+    [record] = read("folder", tmp_path)
+    assert (record.image_id, record.captions) == ("caf\\xe9.jpg", ("A coffee",))

@@ -47,6 +47,13 @@ def test_tsv_takes_quotes_as_they_are(folder: Path):
     assert facts(read("tsv", folder)) == [("a.jpg", ('The "best" dog', '5" wide'), "train")]
 
 
+def test_captions_of_every_column_are_read(folder: Path):
+    (folder / "mine.csv").write_text("image,caption,caption_2\na.jpg,one,two\nb.jpg,three,\n")
+    assert [r.captions for r in read("csv", folder)] == [("one", "two"), ("three",)]
+    (folder / "m.jsonl").write_text('{"image": "a.jpg", "captions": ["two"], "caption": "one"}')
+    assert [r.captions for r in read("jsonl", folder)] == [("one", "two")]
+
+
 def test_json_lines_with_one_or_many_captions_and_ids(folder: Path):
     rows = [
         {"file_name": "a.jpg", "captions": ["one", "two"], "image_id": 17},
@@ -84,6 +91,10 @@ def test_any_text_survives_a_csv(tmp_path_factory: pytest.TempPathFactory, capti
         ("tsv", "a.jpg\tA dog\n", "columns a.jpg, A dog; expected one for the photo"),
         ("jsonl", '{"image": "a.jpg", "caption": "x"}\n{"image": "b.j', "line 2: not whole JSON"),
         ("jsonl", '["a.jpg", "x"]\n', "line 1: a list, expected an object"),
+        ("csv", "image,caption,caption\na.jpg,one,two\n", '2 columns are called "caption"'),
+        ("csv", "image,id,caption\na.jpg,1,x\nb.jpg,1,y\n", 'the id "1" is of two photos'),
+        ("csv", "image,caption\na.jpg,one\nb\0.jpg,two\n", "is no name of a photo"),
+        ("jsonl", '{"image": "a.jpg", "caption": "x", "caption": "y"}', '1: "caption" is twice'),
         ("csv", "image,caption\nz.jpg,one\n", "z.jpg and the other 0 photos are not in it"),
     ],
 )

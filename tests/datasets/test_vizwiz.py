@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from prefixcap.datasets import read
+from prefixcap.datasets import read, remarks
 from prefixcap.datasets.vizwiz import read_flags
 from prefixcap.errors import InputError
 from tests.datasets.conftest import put_json, put_photos
@@ -88,3 +88,24 @@ def test_wrong_split_and_wrong_dataset_are_refused(root: Path):
     del content["annotations"][0]["is_rejected"]
     with pytest.raises(InputError, match='"is_rejected" is missing'):
         read_flags(put_json(file, content))
+
+
+def test_flags_are_counted_in_remarks(root: Path):
+    found = {one.what: one for one in remarks("vizwiz", root)}
+    assert {what: one.count for what, one in found.items()} == {
+        "rejected captions": 2,
+        "precanned captions": 8,
+        "images without a usable caption": 2,
+        "images with text in them": 3,
+    }
+    assert found["precanned captions"].examples[:2] == ("0 (train)", "1 (train)")
+    assert found["precanned captions"].advice.startswith("train 4, val 4, test 0. ")
+    assert [one.count for one in remarks("vizwiz-usable", root, "test")] == [1]
+
+
+def test_null_for_the_captions_is_none_in_test_and_refused_elsewhere(root: Path):
+    put_json(root / "annotations/test.json", {**vizwiz("test"), "annotations": None})
+    assert [r.captions for r in read("vizwiz", root, "test")] == [(), ()]
+    put_json(root / "annotations/val.json", {**vizwiz("val"), "annotations": None})
+    with pytest.raises(InputError, match="has no annotations"):
+        read("vizwiz", root, "val")

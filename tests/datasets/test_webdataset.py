@@ -35,12 +35,14 @@ def test_samples_are_files_with_one_key(tmp_path: Path):
     assert read("webdataset", tmp_path, "val") == records[2:]
 
 
-def test_text_goes_before_json_and_sample_without_photo_is_none(tmp_path: Path):
+def test_text_goes_before_json_and_documents_are_no_captions(tmp_path: Path):
     files = {
         "a.txt": b"text",
         "a.json": b'{"caption": "json"}',
         "a.jpg": b"1",
-        "b.txt": b"no photo",
+        "README.txt": b"no photo",
+        "b.json": b'{"width": 3}',
+        "._c.jpg": b"of macOS",
     }
     [record] = read("webdataset", put_tar(tmp_path / "0.tar", files))
     assert (record.captions, record.split) == (("text",), "train")
@@ -55,3 +57,45 @@ def test_photo_without_caption_and_broken_json_are_refused(tmp_path: Path):
         read("webdataset", shard)
     with pytest.raises(InputError, match=r"no \.tar shard"):
         read("webdataset", (tmp_path / "empty", (tmp_path / "empty").mkdir())[0])
+
+
+@pytest.mark.parametrize(
+    ("names", "ids"),
+    [
+        (["my.dog.jpg", "my.dog.txt"], ["train/my.dog"]),
+        (["m.dog.jpg", "m.cat.jpg", "m.dog.txt", "m.cat.txt"], ["train/m.dog", "train/m.cat"]),
+        (["a/m.jpg", "a/m.txt", "a/m.dog.png", "a/m.dog.txt"], ["train/a/m", "train/a/m.dog"]),
+        (["k.jpg", "k.txt", "k.seg.jpg", "k.en.txt"], ["train/k"]),
+        (["my.a.jpg", "my.a.txt", "x.jpg", "x.txt", "my.b.jpg", "my.b.txt"],
+         ["train/my.a", "train/x", "train/my.b"]),
+    ],
+)  # fmt: skip
+def test_names_with_more_dots_are_samples_where_they_have_captions(
+    tmp_path: Path, names: list[str], ids: list[str]
+):
+    shard = put_tar(tmp_path / "0.tar", {name: name.encode() for name in names})
+    records = read("webdataset", shard)
+    assert [r.image_id for r in records] == ids
+    for record in records:
+        photo = photo_source(record.path)
+        assert photo.rpartition(b".")[0] == record.captions[0].encode().removesuffix(b".txt")
+
+
+@pytest.mark.parametrize(
+    ("names", "problem"),
+    [
+        (["x.tif", "x.txt"], "1 of 1 samples have no photo .* such as x"),
+        (["a.jpg", "a.txt", "b.txt"], "1 of 2 samples have no photo .* such as b"),
+        (["a.jpg", "a.txt", "x.tif"], "1 of 2 samples have no photo .* such as x"),
+        (["my.dog.tif", "my.dog.txt"], r"no photo .* such as my\.dog"),
+        (["k.txt", "k.image.jpg"], "no photo .* such as k"),
+        (["my.dog.jpg"], r"my\.dog\.jpg has no caption"),
+        (["a.jpg", "a.txt", "b.jpg", "b.txt", "a.json"], "the key a is there twice"),
+        (["a.jpg", "a.png", "a.txt"], r"a\.jpg and a\.png are photos of one sample"),
+    ],
+)
+def test_samples_that_would_be_lost_are_refused(tmp_path: Path, names: list[str], problem: str):
+    content = {"json": b'{"caption": "x"}'}
+    files = {name: content.get(name.rpartition(".")[2], b"x") for name in names}
+    with pytest.raises(InputError, match=problem):
+        read("webdataset", put_tar(tmp_path / "0.tar", files))
