@@ -46,7 +46,6 @@ TESTED_BY = {  # modules without a test file of their own, and the one that cove
     "cli.scoring": "cli/test_evaluate.py",
     "cli.source": "cli/test_data.py",
     "errors": "cli/test_main.py",
-    "run_folder": "test_train.py",
 }
 
 

@@ -17,10 +17,9 @@ from torch import nn
 
 from prefixcap.checkpoint import checkpoints
 from prefixcap.errors import InputError
-from prefixcap.recipe import TrainConfig, load_recipe
-from prefixcap.run_folder import RunFolder, files_digest, frozen_digest
+from prefixcap.recipe import TrainConfig
 from prefixcap.train import Interrupted, Progress, Validation, fit, step_seed
-from tests.tiny_run import caption_recipe, write_photos
+from tests.tiny_run import caption_recipe, run_folder, write_photos
 
 COMMAND = [sys.executable, "-m", "prefixcap", "train"]
 CHECKPOINT_EVERY_STEP = "checkpoint_minutes = 1e-9\nvalidate_epochs = 1"
@@ -114,13 +113,6 @@ class Points:
         """Eight points."""
         x = torch.linspace(-1, 1, 8) + 0.01 * step
         return x, x * (float("nan") if step == self.bad else 3.0)
-
-
-def run_folder(folder: Path, data: Path, name: str = "run") -> RunFolder:
-    """Run folder of a recipe that only its training settings matter of."""
-    path = folder / "recipe.toml"
-    path.write_text(caption_recipe(data))
-    return RunFolder(folder / name, load_recipe(path))
 
 
 def test_fit_finds_the_line(tmp_path):
@@ -311,18 +303,6 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path, saved):
     assert len(checkpoints(run.path)) == saved
 
 
-def test_a_line_of_the_log_that_a_full_disk_cut_off_stands_alone(tmp_path):
-    run = run_folder(tmp_path, tmp_path)
-    run.log(step=1)
-    with (run.path / "log.jsonl").open("a") as file:
-        file.write('{"seconds": 0.')
-    run.log(step=2)
-    run.log(step=3)
-    lines = (run.path / "log.jsonl").read_text().splitlines()
-    assert [json.loads(lines[number])["step"] for number in (0, 2, 3)] == [1, 2, 3]
-    assert len(lines) == 4
-
-
 def test_log_has_a_line_for_each_logged_step(tmp_path):
     config = TrainConfig(epochs=0.25, lr=0.1, log_steps=5)
     run = run_folder(tmp_path, tmp_path)
@@ -331,111 +311,7 @@ def test_log_has_a_line_for_each_logged_step(tmp_path):
     assert [line["step"] for line in lines] == [5, 10]
 
 
-def test_a_changed_recipe_is_refused_and_harmless_changes_are_not(tmp_path):
-    run_folder(tmp_path, tmp_path).log(step=1)
-    path = tmp_path / "recipe.toml"
-    RunFolder(tmp_path / "run", load_recipe(path, ["train.log_steps=7"]))
-    with pytest.raises(InputError, match=r"train\.lr: was 0\.003, is 0\.1"):
-        RunFolder(tmp_path / "run", load_recipe(path, ["train.lr=0.1"]))
-
-
-def test_a_recipe_that_failed_before_the_first_step_can_be_mended(tmp_path):
-    run = run_folder(tmp_path, tmp_path)
-    run.hold_data(data=RECORDS)
-    run.hold_rest(photo_files="a")
-    run.log(trained_parameters=3)
-    mended = load_recipe(tmp_path / "recipe.toml", ["train.lr=0.1"])
-    with run.locked(), pytest.raises(InputError, match="other settings"):
-        RunFolder(run.path, mended)  # another process may be about to begin
-    again = RunFolder(run.path, mended)
-    again.hold_data(data=RECORDS[:5])
-    again.hold_rest(photo_files="b")
-    assert not (run.path / "log.jsonl").exists()
-    assert json.loads((run.path / "recipe.json").read_text())["train"]["lr"] == 0.1
-
-
-def test_a_run_begun_before_a_setting_existed_continues(tmp_path):
-    run = run_folder(tmp_path, tmp_path)
-    run.log(step=1)
-    written = json.loads((run.path / "recipe.json").read_text())
-    del written["train"]["accumulate"], written["data"][0]["first"]
-    (run.path / "recipe.json").write_text(json.dumps(written))
-    path = tmp_path / "recipe.toml"
-    RunFolder(run.path, load_recipe(path))
-    with pytest.raises(InputError, match=r"train\.accumulate: was 1, is 2"):
-        RunFolder(run.path, load_recipe(path, ["train.accumulate=2"]))
-    (run.path / "recipe.json").write_text("{")
-    with pytest.raises(InputError, match="cannot be read as the recipe of a run"):
-        RunFolder(run.path, load_recipe(path))
-
-
-RECORDS = [(f"{number}.jpg", ["a dog", "a cat"]) for number in range(1200)]
-
-
-@pytest.mark.parametrize(
-    ("changed", "said"),
-    [
-        (RECORDS[:-1], "and 2,400 captions, is 1,199 photos and 2,398 captions"),
-        ([*RECORDS[:-1], ("a.jpg", RECORDS[-1][1])], "is as many, but other photos"),
-        (RECORDS[::-1], "or another order"),
-        ([*RECORDS[:-1], (RECORDS[-1][0], ["a dog", "a cow"])], "the same photos with other"),
-    ],
-)
-def test_changed_data_is_refused_with_what_changed(tmp_path, changed, said):
-    run = run_folder(tmp_path, tmp_path)
-    run.hold_data(data=RECORDS, dev=RECORDS[:2])
-    run.hold_data(data=list(RECORDS), dev=RECORDS[:2])
-    with pytest.raises(InputError, match=rf"other data \(data: was 1,200 photos.*{said}"):
-        run.hold_data(data=changed, dev=RECORDS[:2])
-    run.hold_data(data=RECORDS, dev=RECORDS[:2])  # nothing was written over
-
-
-def test_other_photos_or_frozen_weights_under_the_same_names_are_refused(tmp_path):
-    run, photo = run_folder(tmp_path, tmp_path), tmp_path / "a.jpg"
-    photo.write_bytes(b"12345")
-    layer = nn.Linear(2, 2)
-    layer.weight.requires_grad_(False)
-    run.hold_data(data=RECORDS)
-
-    def hold():
-        files = files_digest([photo, tmp_path / "shard.tar/b.jpg"])
-        run.hold_rest(frozen_weights=frozen_digest(layer), photo_files=files)
-
-    hold()
-    run.hold_data(data=RECORDS)
-    with torch.no_grad():
-        layer.bias += 1
-    hold()
-    with torch.no_grad():
-        layer.weight += 1
-    with pytest.raises(InputError, match="begun with other frozen weights under"):
-        hold()
-    photo.write_bytes(b"1234567")
-    with pytest.raises(InputError, match="other frozen weights and photo files under"):
-        hold()
-
-
 def test_random_numbers_differ_by_seed_step_and_process():
     seeds = {step_seed(*place) for place in itertools.product(range(3), repeat=3)}
     assert len(seeds) == 27
     assert step_seed(1, 2, 0) == step_seed(1, 2, 0)
-
-
-def lock_of_another_process(path, recipe):
-    """Exit code of a process that wants the run: 0 where it gets it, 7 where it is refused."""
-    other = os.fork()
-    if other:
-        return os.waitstatus_to_exitcode(os.waitpid(other, 0)[1])
-    try:
-        with RunFolder(path, recipe).locked():
-            os._exit(0)
-    except InputError:
-        os._exit(7)
-
-
-def test_a_run_in_use_is_refused(tmp_path):
-    run = run_folder(tmp_path, tmp_path)
-    recipe = load_recipe(tmp_path / "recipe.toml")
-    with run.locked():
-        assert lock_of_another_process(run.path, recipe) == 7
-    assert lock_of_another_process(run.path, recipe) == 0

@@ -7,6 +7,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from prefixcap.recipe import load_recipe
+from prefixcap.run_folder import RunFolder
+
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (40, 50, 220), "grey": (128,) * 3}
 PHOTOS = 24
 
@@ -195,3 +198,10 @@ def save_tiny_teacher(folder: Path) -> Path:
         size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}
     ).save_pretrained(folder)
     return folder
+
+
+def run_folder(folder: Path, data: Path, name: str = "run") -> RunFolder:
+    """Run folder of a recipe that only its training settings matter of."""
+    path = folder / "recipe.toml"
+    path.write_text(caption_recipe(data))
+    return RunFolder(folder / name, load_recipe(path))
