@@ -113,7 +113,7 @@ class Processes:
         try:
             yield
         except RuntimeError as error:
-            reason = str(error).splitlines()[0]
+            reason = str(error).splitlines()[0].partition(". ")[0]
             raise InputError(
                 f"process {self.index} of {self.count} has lost another one, whose own output says "
                 f"why it ended ({reason}). The same command continues from the last checkpoint"

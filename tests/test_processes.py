@@ -150,7 +150,7 @@ class Batch:
 
 def test_a_process_that_has_lost_the_others_says_so_in_one_line(monkeypatch):
     def broken(*_):
-        raise RuntimeError("[pair.cc:537] Read error: Connection reset by peer\nGLHF!")
+        raise RuntimeError("[pair.cc:537] Read error: Connection reset by peer. GLHF!")
 
     monkeypatch.setattr(torch.distributed, "all_reduce", broken)
     layer = nn.Linear(2, 2)
