@@ -168,7 +168,7 @@ def test_a_failed_save_leaves_the_earlier_model_whole(folder, monkeypatch):
     def full_disk(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(model_files, "save_file", full_disk)
+    monkeypatch.setattr(model_files, "save_tensors", full_disk)
     with pytest.raises(OSError, match="No space left"):
         tiny_model(embedding_dim=7).save_pretrained(folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
