@@ -263,8 +263,8 @@ def _first_change(kept: Any, wanted: Any) -> str:
     return f" (number {first + 1} was {kept[first]}, is {wanted[first]})"
 
 
-def shard_is_whole(folder: Path, number: int) -> bool:
-    """Whether a shard is there and not damaged, as far as its length tells."""
+def shard_is_whole(folder: Path, number: int, images: int) -> bool:
+    """Whether a shard of so many images is there and not damaged, as far as lengths tell."""
     ids = _ids_path(folder, number)
     if not ids.exists():
         return False
@@ -272,19 +272,18 @@ def shard_is_whole(folder: Path, number: int) -> bool:
         count = len(_read_list(ids))
         if count:
             _open_shard(_shard_path(folder, number), count)
-        _read_skipped(folder, number)
+        return count + len(_read_skipped(folder, number)) == images
     except InputError:
         return False
-    return True
 
 
-def read_shard(folder: Path, number: int) -> dict[str, np.ndarray]:
-    """Vectors of one shard by image id; none where it is not whole."""
-    if not shard_is_whole(folder, number):
+def read_shard(folder: Path, number: int, images: int) -> dict[str, np.ndarray]:
+    """Vectors of one shard of so many images by their ids; none where it is not whole."""
+    if not shard_is_whole(folder, number, images):
         return {}
     ids = _read_list(_ids_path(folder, number))
     vectors = _open_shard(_shard_path(folder, number), len(ids)) if ids else []
-    return dict(zip(ids, vectors, strict=True))
+    return dict(zip(ids, vectors[: len(ids)], strict=True))
 
 
 def skipped_of_shard(folder: Path, number: int) -> dict[str, str]:
@@ -326,7 +325,10 @@ def _read_skipped(folder: Path, number: int) -> list[Skipped]:
 
 
 def _open_shard(path: Path, rows: int) -> np.ndarray:
-    """Memory map of a shard of so many rows, one at least.
+    """Memory map of the first rows of a shard, so many and one at least.
+
+    A build appends rows of images that have become readable; who reads beside it goes on with those
+    that its index has.
 
     Raises:
         InputError: it is damaged.
@@ -335,21 +337,21 @@ def _open_shard(path: Path, rows: int) -> np.ndarray:
         shard = np.load(path, mmap_mode="r")
     except (OSError, ValueError, EOFError) as error:
         raise _damaged(path, error) from error
-    if len(shard) != rows:
+    if len(shard) < rows:
         raise _damaged(path, f"{len(shard)} rows, expected {rows}")
     return shard
 
 
 def _read_list(path: Path, length: int | None = None) -> list[str]:
-    """Ids of a shard, of that number if it is known.
+    """Ids of a shard, the first so many if their number is known.
 
     Raises:
         InputError: the file is damaged.
     """
     found = _read_json(path, list)
-    if length is not None and len(found) != length:
+    if length is not None and len(found) < length:
         raise _damaged(path, f"{len(found)} ids, expected {length}")
-    return found
+    return found[:length]
 
 
 def _read_json(path: Path, kind: type) -> Any:

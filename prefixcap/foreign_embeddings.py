@@ -72,10 +72,10 @@ def import_store(
         size = begin_store(folder, encoder, items).shard_rows
         shards = [items[start : start + size] for start in range(0, len(items), size)]
         present_in = [[item.image_id for item in part if item.image_id in rows] for part in shards]
-        for number, ids in enumerate(present_in):
+        for number, (part, ids) in enumerate(zip(shards, present_in, strict=True)):
             vectors = {image_id: found.row(rows[image_id]) for image_id in ids}
             _check_vectors(source, vectors, normalised=encoder.config.normalize)
-            _check_same(folder, number, _stored(vectors))
+            _check_same(folder, read_shard(folder, number, len(part)), _stored(vectors))
         for number, (part, ids) in enumerate(zip(shards, present_in, strict=True)):
             vectors = _stored({image_id: found.row(rows[image_id]) for image_id in ids})
             missing = [item.image_id for item in part if item.image_id not in rows]
@@ -126,10 +126,10 @@ def _check_vectors(source: Path, vectors: dict[str, np.ndarray], *, normalised: 
             )
 
 
-def _check_same(folder: Path, number: int, vectors: dict[str, np.ndarray]) -> None:
-    """Raise where the shard is there with other vectors; it would be lost."""
-    for image_id, kept in read_shard(folder, number).items():
-        if image_id not in vectors or not np.array_equal(kept, vectors[image_id]):
+def _check_same(folder: Path, kept: dict[str, np.ndarray], vectors: dict[str, np.ndarray]) -> None:
+    """Raise where a shard has other vectors, which would be lost."""
+    for image_id, vector in kept.items():
+        if image_id not in vectors or not np.array_equal(vector, vectors[image_id]):
             raise InputError(
                 f"{folder}: has another vector of {image_id} already. Choose another folder, --set "
                 "store=FOLDER, or delete this one"
@@ -215,10 +215,12 @@ def _rows_of(found: ForeignEmbeddings, source: Path, items: Sequence[StoreItem])
     Raises:
         InputError: no item has one, or rows of the same name hold different vectors.
     """
-    by_name: dict[str, list[int]] = {}
+    by_name: dict[str, int] = {}
+    again: dict[str, list[int]] = {}  # rows after the first of a name
     for row, name in enumerate(found.names):
         for form in {name, *_ends(Path(name))}:
-            by_name.setdefault(form, []).append(row)
+            if by_name.setdefault(form, row) != row:
+                again.setdefault(form, []).append(row)
     owners: dict[str, Path] = {}  # of a name that several photos have, none
     for item in items:
         for form in _names(item):
@@ -229,14 +231,14 @@ def _rows_of(found: ForeignEmbeddings, source: Path, items: Sequence[StoreItem])
         own = [form for form in _names(item) if owners[form] == item.path and form in by_name]
         if not own:
             continue
-        matching = by_name[own[0]]
-        first = found.row(matching[0])
-        if any(not np.allclose(found.row(row), first, atol=1e-2) for row in matching[1:]):
+        row = by_name[own[0]]
+        first, others = found.row(row), again.get(own[0], [])
+        if any(not np.allclose(found.row(other), first, atol=1e-2) for other in others):
             raise InputError(
                 f"{source}: has different vectors for {own[0]}, so captions and images are mixed "
                 "up. Make the embeddings again: prefixcap embed RECIPE"
             )
-        rows[item.image_id] = matching[0]
+        rows[item.image_id] = row
     if not rows:
         raise InputError(f"{source}: names none of the recipe's {len(items)} images")
     return rows

@@ -112,6 +112,8 @@ class Processes:
         """
         try:
             yield
+        except torch.OutOfMemoryError:
+            raise
         except RuntimeError as error:
             reason = str(error).splitlines()[0].partition(". ")[0]
             raise InputError(

@@ -89,7 +89,9 @@ class StoreBuild:
         done = 0
         for number in self._free_shards(wait):
             before, part = done, self._part(number)
-            rows = read_shard(self.folder, number)  # of a shard that gets some more
+            rows = read_shard(
+                self.folder, number, len(part)
+            )  # of a shard that gets some more, behind them
             missing = [item for item in part if item.image_id not in rows]
             skipped: dict[str, str] = {}
             for found, unread in _encoded(self.encoder, missing, self.batch_size, decoders):
@@ -97,8 +99,7 @@ class StoreBuild:
                 skipped |= unread
                 done = before + len(rows) + len(skipped)
                 report(done)
-            ordered = [item.image_id for item in part if item.image_id in rows]
-            write_shard(self.folder, number, {i: rows[i] for i in ordered}, skipped)
+            write_shard(self.folder, number, rows, skipped)
 
     def finish(self) -> list[Skipped]:
         """Make a store of the shards; all unreadable images come back."""
@@ -114,7 +115,7 @@ class StoreBuild:
 
     def _is_done(self, number: int) -> bool:
         """Whether a shard is whole, and what is unreadable in it still is."""
-        if not shard_is_whole(self.folder, number):
+        if not shard_is_whole(self.folder, number, len(self._part(number))):
             return False
         skipped = skipped_of_shard(self.folder, number)
         if skipped == self._tried.get(number, {}):

@@ -195,13 +195,14 @@ def test_dataset_without_any_image_is_wrong(tmp_path: Path):
     assert found.lines()[-1].endswith("do not train on it as it is.")
 
 
-def test_texts_without_their_photos_are_missing_photos(tmp_path: Path):
+def test_texts_without_their_photos_are_named(tmp_path: Path):
     put_photos(tmp_path, "a.jpg")
     for name in "abc":
         (tmp_path / f"{name}.txt").write_text("A dog")
     found = check("folder", tmp_path)
-    assert wrong(found) == ["photos missing"]
-    assert found.findings[0].examples == (str(tmp_path / "b.jpg"), str(tmp_path / "c.jpg"))
+    assert wrong(found) == []
+    assert notes(found) == ["texts without a photo of their name"]
+    assert found.findings[0].examples == (str(tmp_path / "b.txt"), str(tmp_path / "c.txt"))
 
 
 def test_pipe_is_an_unreadable_photo_and_not_waited_for(tmp_path: Path):

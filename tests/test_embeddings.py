@@ -263,7 +263,7 @@ def test_photos_that_were_unreadable_get_rows_once_they_can_be_read(tmp_path, it
     encoder, folder = make_encoder(), tmp_path / "store"
     build_store(folder, encoder, items)
     Image.open(items[2].path).save(items[3].path)
-    opened = []
+    before, opened = EmbeddingStore(folder), []
 
     def counting(source, *rest):
         opened.append(source)
@@ -273,8 +273,13 @@ def test_photos_that_were_unreadable_get_rows_once_they_can_be_read(tmp_path, it
     assert build_store(folder, encoder, items) == []
     assert set(opened) == {items[3].path}
     store = EmbeddingStore(folder)
-    assert store.ids == [item.image_id for item in items]
-    np.testing.assert_array_equal(store.rows([3]), store.rows([2]))
+    assert sorted(store.ids) == [item.image_id for item in items]
+    row_of = store.row_of
+    ours, twin = (store.rows([row_of[f"image {number}"]]) for number in (3, 2))
+    np.testing.assert_array_equal(ours, twin)
+    assert before.ids == [item.image_id for item in items if item is not items[3]]
+    for image_id, row in before.row_of.items():  # of who opened the store before
+        np.testing.assert_array_equal(before.rows([row]), store.rows([row_of[image_id]]))
     opened.clear()
     build_store(folder, encoder, items)
     assert opened == []

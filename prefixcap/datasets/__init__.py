@@ -57,8 +57,10 @@ READERS: dict[str, Reader] = {
 
 _REMARKERS: dict[str, Remarker] = {
     "conceptual": conceptual.remarks,
+    "folder": sidecars.remarks,
     "vizwiz": vizwiz.remarks,
     "vizwiz-usable": vizwiz.remarks,
+    "webdataset": webdataset.remarks,
 }
 
 

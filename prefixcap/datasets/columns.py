@@ -2,8 +2,8 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,9 @@ _IS_CAPTION = re.compile(r"captions?(?:[_. ]?(?P<number>\d+))?")
 SPLIT_COLUMNS = ("split",)
 ID_COLUMNS = ("image_id", "id")
 DEFAULT_SPLIT = "train"  # of tables without a split column
+COMPARED = 8  # pairs of rows of one id whose pictures are compared; each may cost a row group
+# Words behind "caption_" that say it is something about a caption.
+_ABOUT = re.compile(r".*_(?:ids?|no|number|index|count|length|len|lang|language|url|score|source)")
 
 
 @dataclass(frozen=True)
@@ -43,14 +46,15 @@ def choose_columns(names: Sequence[str], source: Path) -> Columns:
     """The columns of a table that hold photo, captions, split and id.
 
     All of `caption`, `captions`, `caption_1`, `caption_2`, ... are captions. Only where a table has
-    none of them, the one other name of `CAPTION_COLUMNS` is.
+    none of them, the first other name of `CAPTION_COLUMNS` is, or all of `caption_en`,
+    `caption_short` and the like are.
 
     Raises:
-        InputError: no column has one of the names for photo or caption, two columns have the same
-            name, or it is not clear which of several holds the captions.
+        InputError: no column has one of the names for photo or caption, or two columns have the
+            same name.
     """
     image = photo_column(names)
-    captions = _caption_columns(names, source)
+    captions = _caption_columns(names)
     if image is None or not captions:
         raise InputError(
             f"{source}: columns {', '.join(map(str, names)) or 'none'}; expected one for the photo "
@@ -142,16 +146,45 @@ def refuse_shared_ids(records: Iterable[CaptionRecord], source: Path) -> None:
     """Nothing, or an error for an id of two photos: their captions would be told of one of them.
 
     Raises:
-        InputError: two records have the same id and different photos.
+        InputError: two records of a split have the same id and different photos.
     """
-    photos: dict[str, Path] = {}
+    photos: dict[tuple[str, str], Path] = {}
     for record in records:
-        other = photos.setdefault(record.image_id, record.path)
+        other = photos.setdefault((record.split, record.image_id), record.path)
         if other != record.path:
-            raise InputError(
-                f'{source}: the id "{record.image_id}" is of two photos, {other} and '
-                f"{record.path}. Give each photo an id of its own in column {ID_COLUMNS[0]}."
-            )
+            raise _shared(record.image_id, other, record.path, source)
+
+
+def merge_rows(
+    records: Iterable[CaptionRecord], picture: Callable[[Path], bytes], source: Path
+) -> list[CaptionRecord]:
+    """Records of rows with pictures inside; those of one id and split become one, the first's.
+
+    Pictures cost much to read, so only those of the first `COMPARED` such pairs are compared, by
+    `picture` of their paths.
+
+    Raises:
+        InputError: two rows of one id have different pictures.
+    """
+    found: dict[tuple[str, str], CaptionRecord] = {}
+    captions: dict[tuple[str, str], list[str]] = {}
+    compared = 0
+    for record in records:
+        key = record.split, record.image_id
+        captions.setdefault(key, []).extend(record.captions)
+        first = found.setdefault(key, record)
+        if first.path != record.path and compared < COMPARED:
+            compared += 1
+            if picture(first.path) != picture(record.path):
+                raise _shared(record.image_id, first.path, record.path, source)
+    return [replace(record, captions=tuple(captions[key])) for key, record in found.items()]
+
+
+def _shared(image_id: str, first: Path, second: Path, source: Path) -> InputError:
+    return InputError(
+        f'{source}: the id "{image_id}" is of two photos, {first} and {second}. Give each photo an '
+        f"id of its own in column {ID_COLUMNS[0]}, or rename a column that holds something else."
+    )
 
 
 def split_in(row: Mapping[str, Any], columns: Columns) -> str:
@@ -159,22 +192,21 @@ def split_in(row: Mapping[str, Any], columns: Columns) -> str:
     return str(row.get(columns.split) or DEFAULT_SPLIT) if columns.split else DEFAULT_SPLIT
 
 
-def _caption_columns(names: Sequence[str], source: Path) -> tuple[str, ...]:
+def _caption_columns(names: Sequence[str]) -> tuple[str, ...]:
     """Names of the caption columns: those without a number first, then by number."""
+    lower = {name: name.lower().strip() for name in names}
     numbers = {
         name: int(found["number"] or -1)
         for name in names
-        if (found := _IS_CAPTION.fullmatch(name.lower().strip()))
+        if (found := _IS_CAPTION.fullmatch(lower[name]))
     }
     if numbers:
         return tuple(sorted(numbers, key=lambda name: (numbers[name], name.lower())))
-    others = tuple(dict.fromkeys(name for name in names if name.lower().strip() in CAPTION_COLUMNS))
-    if len(others) > 1:
-        raise InputError(
-            f"{source}: columns {', '.join(others)}, each of which may hold the captions. Rename "
-            "the one that does to caption; if all do, to caption_1, caption_2 and so on."
-        )
-    return others
+    other = _first(CAPTION_COLUMNS, names)
+    if other is not None:
+        return (other,)
+    kinds = [name for name in lower if lower[name].startswith("caption_")]
+    return tuple(sorted(name for name in kinds if not _ABOUT.fullmatch(lower[name])))
 
 
 def _refuse_twins(columns: Columns, names: Sequence[str], source: Path) -> None:

@@ -9,7 +9,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
-from prefixcap.datasets.columns import IMAGE_COLUMNS, choose_columns, row_captions, row_id
+from prefixcap.datasets.columns import (
+    IMAGE_COLUMNS,
+    choose_columns,
+    merge_rows,
+    row_captions,
+    row_id,
+)
 from prefixcap.datasets.records import CaptionRecord
 from prefixcap.errors import InputError, MissingExtraError
 from prefixcap.images import UnreadableImage
@@ -106,7 +112,7 @@ def _read_split(rows: Any, name: str, split: str) -> list[CaptionRecord]:
     columns = choose_columns(rows.column_names, Path(name))
     kept = [*columns.captions, *([columns.image_id] if columns.image_id else [])]
     folder = Path(ROOT) / quote(name, safe="") / quote(split, safe="")
-    return [
+    records = [
         CaptionRecord(
             row_id(row, columns) or f"{split}/{number}",
             folder / str(number),
@@ -115,3 +121,12 @@ def _read_split(rows: Any, name: str, split: str) -> list[CaptionRecord]:
         )
         for number, row in enumerate(rows.select_columns(kept))
     ]
+    return merge_rows(records, _picture, Path(name))
+
+
+def _picture(path: Path) -> bytes:
+    """Encoded picture of a record; b"" where its row has none."""
+    try:
+        return read_photo(*split_path(path))
+    except UnreadableImage:
+        return b""

@@ -7,7 +7,7 @@ For shard 00012: `00012.tar` (or the folder `00012/`) with the photos that were 
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,11 +46,8 @@ class Statistics:
 
 
 def is_output(folder: Path) -> bool:
-    """True for a folder that img2dataset has written shards to, whole or not."""
-    if not folder.is_dir():
-        return False
-    shards = [name for name in _unfinished(folder) if "." in name]  # folders may be anything
-    return bool(shards) or next(folder.glob("*_stats.json"), None) is not None
+    """True for a folder that img2dataset has written whole shards to."""
+    return folder.is_dir() and next(folder.glob("*_stats.json"), None) is not None
 
 
 def read_statistics(folder: Path) -> Statistics:
@@ -92,27 +89,31 @@ def read_attempts(folder: Path) -> Iterator[Attempt]:
 
 def _stats_files(folder: Path) -> list[Path]:
     """The statistics of every shard, which img2dataset writes when the shard is whole."""
-    unfinished = _unfinished(folder)
-    if unfinished:
-        count = len({name.partition(".")[0] for name in unfinished})
-        raise InputError(
-            f"{folder}: {count} shards without a _stats.json, such as {unfinished[0]}: img2dataset "
-            "was stopped in them. Run it again, it does them anew; or delete them."
-        )
     files = sorted(folder.glob("*_stats.json"))
     if not files:
         raise InputError(
             f"{folder}: no _stats.json in it. Give the output folder of img2dataset, finished."
         )
+    unfinished = _unfinished(folder, {file.name.removesuffix("_stats.json") for file in files})
+    if unfinished:
+        count = len({name.partition(".")[0] for name in unfinished})
+        raise InputError(
+            f"{folder}: {count} shards without a _stats.json, such as {unfinished[0]}: img2dataset "
+            "was stopped in them. Run it again, it does them anew; or move them elsewhere."
+        )
     return files
 
 
-def _unfinished(folder: Path) -> list[str]:
-    """Names of the shards' files and folders that no statistics go with."""
+def _unfinished(folder: Path, whole: Set[str]) -> list[str]:
+    """Names of files and filled folders of shards other than the `whole` ones."""
+    lengths = {len(name) for name in whole}
+    found = [path for path in folder.iterdir() if _SHARD.fullmatch(path.name)]
     return sorted(
         path.name
-        for path in folder.glob("*")
-        if _SHARD.fullmatch(path.name) and not path.with_name(f"{path.stem}_stats.json").is_file()
+        for path in found
+        if path.stem not in whole
+        and len(path.stem) in lengths
+        and (path.is_file() or next(path.iterdir(), None) is not None)
     )
 
 

@@ -5,7 +5,6 @@ A photo inside a parquet file has the path `FILE.parquet/ROW`, rows counted from
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,8 +13,8 @@ from typing import Any
 from prefixcap.datasets.columns import (
     Columns,
     choose_columns,
+    merge_rows,
     photo_column,
-    refuse_shared_ids,
     row_captions,
     row_id,
     split_in,
@@ -39,7 +38,7 @@ def read(path: Path, split: str | None = None, images: Path | None = None) -> li
 
     The photo column holds names, relative to `images` or to the file; or encoded pictures, as bytes
     or as {"bytes", "path"} (as Hugging Face writes them). Encoded pictures are one record a row;
-    rows with one id and one picture are one record, whose photo is that of the first.
+    rows of one id are one record, whose photo is that of the first.
 
     Raises:
         MissingExtraError: pyarrow is not installed.
@@ -48,9 +47,8 @@ def read(path: Path, split: str | None = None, images: Path | None = None) -> li
     """
     files = [path] if path.is_file() else sorted(path.rglob("*.parquet"))
     files = files or [table_in(path, ".parquet")]
-    records = [record for file in files for record in _read_file(file, images)]
-    refuse_shared_ids(records, path)
-    return select_split(records, split, path)
+    rows = [record for file in files for record in _read_file(file, images)]
+    return select_split(merge_rows(rows, _picture, path), split, path)
 
 
 def read_columns(path: Path, wanted: Sequence[str]) -> tuple[list[str], Iterator[dict[str, Any]]]:
@@ -160,22 +158,25 @@ def _read_file(path: Path, images: Path | None) -> list[CaptionRecord]:
 def _with_pictures(
     path: Path, rows: Iterator[dict[str, Any]], columns: Columns
 ) -> list[CaptionRecord]:
-    """One record a row; rows with one id, split and picture are one record."""
-    found: dict[tuple[str, str], CaptionRecord] = {}
-    others: list[CaptionRecord] = []
-    for number, row in enumerate(rows):
-        image_id = row_id(row, columns) or f"{path.parent.name}/{path.name}/{number}"
-        captions = tuple(row_captions(row, columns, f"{path}, row {number}"))
-        record = CaptionRecord(image_id, path / str(number), captions, split_in(row, columns))
-        first = found.setdefault((image_id, record.split), record)
-        if first is record:
-            continue
-        if read_photo(path, int(first.path.name)) == read_photo(path, number):
-            captions = first.captions + captions
-            found[image_id, record.split] = replace(first, captions=captions)
-        else:
-            others.append(record)
-    return [*found.values(), *others]
+    """One record a row."""
+    return [
+        CaptionRecord(
+            row_id(row, columns) or f"{path.parent.name}/{path.name}/{number}",
+            path / str(number),
+            tuple(row_captions(row, columns, f"{path}, row {number}")),
+            split_in(row, columns),
+        )
+        for number, row in enumerate(rows)
+    ]
+
+
+def _picture(path: Path) -> bytes:
+    """Encoded picture of a record; b"" where its row has none."""
+    place = split_path(path)
+    try:
+        return read_photo(*place) if place else path.read_bytes()
+    except (UnreadableImage, FileNotFoundError):
+        return b""
 
 
 def _holds_pictures(path: Path, column: str) -> bool:

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Set
 from pathlib import Path
 
 from prefixcap.datasets.annotations import is_document, read_text
-from prefixcap.datasets.records import CaptionRecord, clean_caption, select_split
+from prefixcap.datasets.records import CaptionRecord, Remark, clean_caption, select_split
 from prefixcap.errors import InputError
-from prefixcap.photo_search import FOREIGN_FOLDERS, find_photo_set
+from prefixcap.photo_search import FOREIGN_FOLDERS, PhotoSet, find_photo_set
 
 SPLIT_FOLDERS = ("train", "val", "dev", "test")
 
@@ -16,9 +16,7 @@ def read(path: Path, split: str | None = None, images: Path | None = None) -> li
     """Records of the photos below a folder that have a sidecar; ids are relative paths with "/".
 
     A first folder called train, val, dev or test is the split; everything else is "train". A photo
-    without a `.txt`, or with an empty one, comes without captions; a `.txt` with text whose photo
-    is gone comes with a photo `NAME.jpg` that is missing: so that `data check` names both. Hidden
-    files and README.txt, LICENSE.txt and the like are no sidecars.
+    without a `.txt`, or with an empty one, comes without captions, so that `data check` names it.
 
     Args:
         path: the folder of the sidecars.
@@ -31,25 +29,40 @@ def read(path: Path, split: str | None = None, images: Path | None = None) -> li
     if not path.is_dir():
         raise InputError(f"{path}: not a folder. Give the folder of photos and .txt files.")
     found = find_photo_set([str(images or path)])
-    records, claimed = [], set()
-    for photo in found.photos:
-        # Not from the key, in which bytes that are no UTF-8 are escaped.
-        relative = photo.path.relative_to(found.root).with_suffix(".txt")
-        claimed.add(relative)
-        captions = _captions(path / relative)
-        records.append(CaptionRecord(photo.key, photo.path, captions, _split(Path(photo.key))))
+    records = [
+        CaptionRecord(photo.key, photo.path, _captions(path / sidecar), _split(Path(photo.key)))
+        for photo, sidecar in zip(found.photos, _sidecars(found), strict=True)
+    ]
     if not any(record.captions for record in records):
         first = found.photos[0].key
         raise InputError(
             f"{path}: {len(records)} photos, none with captions. Expected "
             f"{Path(first).with_suffix('.txt')} beside {first}, one caption a line."
         )
-    records += _without_photo(path, found.root, claimed)
     return select_split(records, split, path)
 
 
-def _without_photo(path: Path, root: Path, claimed: Set[Path]) -> Iterator[CaptionRecord]:
-    """Records of the texts in `path` that go with no photo in `root`, in the order of their names.
+def remarks(path: Path, split: str | None = None, images: Path | None = None) -> list[Remark]:
+    """Texts that go with no photo; arguments as in `read`.
+
+    Hidden files and README.txt, LICENSE.txt and the like are not meant to.
+    """
+    claimed = set(_sidecars(find_photo_set([str(images or path)])))
+    lost = tuple(str(path / text) for text in _without_photo(path, claimed, split))
+    what = "texts without a photo of their name"
+    return [Remark(what, len(lost), lost, "Left out; bring their photos back")] if lost else []
+
+
+def _sidecars(found: PhotoSet) -> list[Path]:
+    """Relative path of each photo's sidecar.
+
+    Not from the key, in which bytes that are no UTF-8 are escaped.
+    """
+    return [photo.path.relative_to(found.root).with_suffix(".txt") for photo in found.photos]
+
+
+def _without_photo(path: Path, claimed: Set[Path], split: str | None) -> Iterator[Path]:
+    """Relative paths of the texts in `path` that go with no photo, in the order of their names.
 
     `claimed` are those that do. Links give a folder several names, under one of which its photos
     were found: so real folders are compared.
@@ -59,11 +72,10 @@ def _without_photo(path: Path, root: Path, claimed: Set[Path]) -> Iterator[Capti
     for relative in _texts(path):
         if (os.path.realpath(path / relative.parent), relative.name) in taken:
             continue
-        captions = _captions(path / relative)
-        if captions and not is_document(relative.name):
-            photo = relative.with_suffix(".jpg")
-            key = os.fsencode(photo.as_posix()).decode("utf-8", "backslashreplace")
-            yield CaptionRecord(key, root / photo, captions, _split(photo))
+        if split not in (None, _split(relative)) or is_document(relative.name):
+            continue
+        if _captions(path / relative):
+            yield relative
 
 
 def _texts(path: Path) -> list[Path]:

@@ -103,9 +103,7 @@ def _objects(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         if not line.strip():
             continue
         try:
-            value = json.loads(line, object_pairs_hook=_without_twins)
-        except InputError as error:
-            raise InputError(f"{file}, line {number}: {error}") from error
+            value = json.loads(line, object_pairs_hook=_Pairs)
         except ValueError as error:
             raise InputError(
                 f"{file}, line {number}: not whole JSON ({error}). The file is cut off or not JSON "
@@ -115,14 +113,19 @@ def _objects(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             raise InputError(
                 f"{file}, line {number}: a {type(value).__name__}, expected an object."
             )
+        if value.twin:
+            raise InputError(
+                f'{file}, line {number}: "{value.twin}" is twice in one object. Give several '
+                "captions as a list."
+            )
         yield number, value
 
 
-def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object, of which no key is there twice: the first value would be lost."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
+class _Pairs(dict[str, Any]):
+    """A JSON object; `twin` is a key that is there twice, whose first value is lost, else ""."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
         names = [name for name, _ in pairs]
-        twin = next(name for name in names if names.count(name) > 1)
-        raise InputError(f'"{twin}" is twice in one object. Give several captions as a list.')
-    return found
+        twins = (name for name in names if names.count(name) > 1)
+        self.twin = next(twins, "") if len(self) < len(names) else ""

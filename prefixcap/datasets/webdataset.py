@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from prefixcap.datasets.annotations import is_document
-from prefixcap.datasets.records import CaptionRecord, clean_caption, select_split
+from prefixcap.datasets.records import CaptionRecord, Remark, clean_caption, select_split
 from prefixcap.datasets.shards import read_texts
 from prefixcap.errors import InputError
 from prefixcap.photo_search import PICTURE_SUFFIXES
 
 PHOTO_SUFFIXES = ("jpg", "jpeg", "png", "webp")
+_KINDS = ", ".join(f".{suffix}" for suffix in PHOTO_SUFFIXES)
 _TEXT_SUFFIXES = ("txt", "json")
 _SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
@@ -54,23 +55,54 @@ def read(path: Path, split: str | None = None, images: Path | None = None) -> li
     each split. `images` is not used: the photos are in the shards.
 
     Raises:
-        InputError: no shard, one cut off, a photo without captions, captions without a photo, a key
+        InputError: no shard, one cut off, no sample with a photo, a photo without captions, a key
             twice in a shard, or no such split.
     """
+    records: list[CaptionRecord] = []
+    without: list[str] = []
+    for shard in _shards(path):
+        name = split_of(shard)
+        for sample in samples(shard):
+            if sample.photo is not None:
+                captions = _captions(sample, shard)
+                key = f"{name}/{sample.key}"
+                records.append(CaptionRecord(key, shard / sample.photo, captions, name))
+            elif _wants_photo(sample):
+                without.append(f"{shard}, {sample.key}")
+    if without and not records:
+        raise InputError(
+            f"{path}: none of {len(without)} samples has a photo ({_KINDS}), such as {without[0]}. "
+            "Convert or add their photos."
+        )
+    return select_split(records, split, path)
+
+
+def remarks(path: Path, split: str | None = None, images: Path | None = None) -> list[Remark]:
+    """Samples that `read` leaves out for want of a photo; `images` is not used."""
+    without = tuple(
+        f"{shard}, {sample.key}"
+        for shard in _shards(path)
+        if split in (None, split_of(shard))
+        for sample in samples(shard)
+        if sample.photo is None and _wants_photo(sample)
+    )
+    advice = f"Left out; only {_KINDS} are read out of shards"
+    what = "captions and odd pictures without a photo"
+    return [Remark(what, len(without), without, advice)] if without else []
+
+
+def _shards(path: Path) -> list[Path]:
+    """The shard itself, or all of a folder."""
     shards = [path] if path.is_file() else sorted(path.rglob("*.tar"))
     if not shards:
         raise InputError(f"{path}: no .tar shard in it. Give the folder of the shards.")
-    records = [
-        CaptionRecord(
-            f"{split_of(shard)}/{sample.key}",
-            shard / photo,
-            _captions(sample, shard),
-            split_of(shard),
-        )
-        for shard in shards
-        for sample, photo in _photographed(shard)
-    ]
-    return select_split(records, split, path)
+    return shards
+
+
+def _wants_photo(sample: Sample) -> bool:
+    """Whether a sample without a photo was meant to have one."""
+    is_text = is_document(sample.key.rpartition("/")[2])
+    return not is_text and (bool(sample.captions()) or sample.unread is not None)
 
 
 def samples(shard: Path) -> Iterator[Sample]:
@@ -129,30 +161,6 @@ def _parted(key: str, files: Iterable[tuple[str, bytes]], shard: Path) -> list[S
     if first.photo is not None:
         return [first, *(one for one in others if one.photo is not None and one.captions())]
     return [first, *others] if first != Sample(key) else others
-
-
-def _photographed(shard: Path) -> list[tuple[Sample, str]]:
-    """Samples of a shard, each with the name of its photo.
-
-    Raises:
-        InputError: as in `samples`, or a caption or an odd picture without a photo.
-    """
-    found = list(samples(shard))
-    without = [
-        sample.key
-        for sample in found
-        if sample.photo is None
-        and (sample.captions() or sample.unread is not None)
-        and not is_document(sample.key.rpartition("/")[2])
-    ]
-    if without:
-        kinds = ", ".join(f".{suffix}" for suffix in PHOTO_SUFFIXES)
-        raise InputError(
-            f"{shard}: {len(without)} of {len(found)} samples have no photo ({kinds}), but a "
-            f"caption or a picture of another kind, such as {without[0]}. Convert or add their "
-            "photos, or leave those samples out."
-        )
-    return [(sample, sample.photo) for sample in found if sample.photo is not None]
 
 
 def _add(sample: Sample, name: str, suffix: str, content: bytes, shard: Path) -> None:

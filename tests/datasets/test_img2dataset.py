@@ -75,10 +75,17 @@ def test_shard_that_img2dataset_was_stopped_in_is_refused(tmp_path: Path, left: 
         shutil.copy(tmp_path / "00000.tar", tmp_path / left)
     else:
         (tmp_path / left).mkdir()
+        (tmp_path / left / "a.jpg").write_bytes(b"x")
     with pytest.raises(InputError, match=rf"1 shards without a _stats\.json, such as {left}"):
         list(img2dataset.read_attempts(tmp_path))
 
 
-def test_output_without_one_whole_shard_is_still_output(tmp_path: Path):
-    (put_output(tmp_path) / "00000_stats.json").unlink()
-    assert img2dataset.is_output(tmp_path)
+def test_what_is_no_shard_is_let_alone(tmp_path: Path):
+    put_output(tmp_path, table=False)
+    for name in ("20240101", "00001"):  # photos of a day; an empty folder
+        (tmp_path / name).mkdir()
+    (tmp_path / "20240101/a.jpg").write_bytes(b"x")
+    assert len(list(img2dataset.read_attempts(tmp_path)))
+    (tmp_path / "shards").mkdir()
+    shutil.copy(tmp_path / "00000.tar", tmp_path / "shards")
+    assert not img2dataset.is_output(tmp_path / "shards")

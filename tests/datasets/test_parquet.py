@@ -105,3 +105,16 @@ def test_ids_of_photos_inside_are_their_own_or_their_place(tmp_path: Path):
     path = put_table(tmp_path / "t.parquet", [*rows, row(3, "x", "e")])
     with pytest.raises(InputError, match=r'the id "x" is of two photos, .*/2 and .*/4'):
         read("parquet", path)
+
+
+def test_rows_of_one_id_are_one_record_across_files_and_only_the_first_are_compared(tmp_path: Path):
+    rows = [{"image": jpeg(n // 5), "id": str(n // 5), "caption": f"c{n}"} for n in range(60)]
+    put_table(tmp_path / "train-0.parquet", rows[:33])
+    put_table(tmp_path / "train-1.parquet", rows[33:])
+    records = read("parquet", tmp_path)
+    assert [len(record.captions) for record in records] == [5] * 12
+    assert records[6].captions == ("c30", "c31", "c32", "c33", "c34")
+    rows[1]["image"] = jpeg(11)
+    put_table(tmp_path / "train-0.parquet", rows[:33])
+    with pytest.raises(InputError, match=r'the id "0" is of two photos, .*/0 and .*/1'):
+        read("parquet", tmp_path)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from prefixcap.datasets import read
+from prefixcap.datasets import read, remarks
 from prefixcap.errors import InputError
 from tests.datasets.conftest import put_photos
 
@@ -47,14 +47,17 @@ def test_folder_without_any_caption_or_photo_is_refused(tmp_path: Path):
         read("folder", tmp_path / "empty")
 
 
-def test_text_whose_photo_is_gone_comes_with_a_missing_photo(folder: Path):
+def test_text_whose_photo_is_gone_is_remarked(folder: Path):
+    before = read("folder", folder)
+    assert remarks("folder", folder) == []
     (folder / "trip/gone.txt").write_text("Something")
     (folder / "empty.txt").write_text(" \n")
     (folder / "trip/again").symlink_to(folder / "trip")
     (folder / "trip/loop").symlink_to(folder)
-    [lost] = [r for r in read("folder", folder) if not r.path.exists()]
-    assert (lost.image_id, lost.captions) == ("trip/gone.jpg", ("Something",))
-    assert lost.path == folder / "trip/gone.jpg"
+    assert read("folder", folder) == before
+    [remark] = remarks("folder", folder)
+    assert (remark.count, remark.examples) == (1, (str(folder / "trip/gone.txt"),))
+    assert remarks("folder", folder, "val") == []
 
 
 def test_name_that_is_not_utf_8_has_its_sidecar(tmp_path: Path):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from prefixcap.datasets import photo_source, read
+from prefixcap.datasets import photo_source, read, remarks
 from prefixcap.errors import InputError
 from tests.datasets.conftest import jpeg, put_tar
 
@@ -84,11 +84,9 @@ def test_names_with_more_dots_are_samples_where_they_have_captions(
 @pytest.mark.parametrize(
     ("names", "problem"),
     [
-        (["x.tif", "x.txt"], "1 of 1 samples have no photo .* such as x"),
-        (["a.jpg", "a.txt", "b.txt"], "1 of 2 samples have no photo .* such as b"),
-        (["a.jpg", "a.txt", "x.tif"], "1 of 2 samples have no photo .* such as x"),
-        (["my.dog.tif", "my.dog.txt"], r"no photo .* such as my\.dog"),
-        (["k.txt", "k.image.jpg"], "no photo .* such as k"),
+        (["x.tif", "x.txt"], "none of 1 samples has a photo .* x"),
+        (["my.dog.tif", "my.dog.txt", "b.txt"], r"none of 2 samples has a photo .* my\.dog"),
+        (["k.txt", "k.image.jpg"], r"k\.image\.jpg has no caption"),
         (["my.dog.jpg"], r"my\.dog\.jpg has no caption"),
         (["a.jpg", "a.txt", "b.jpg", "b.txt", "a.json"], "the key a is there twice"),
         (["a.jpg", "a.png", "a.txt"], r"a\.jpg and a\.png are photos of one sample"),
@@ -99,3 +97,17 @@ def test_samples_that_would_be_lost_are_refused(tmp_path: Path, names: list[str]
     files = {name: content.get(name.rpartition(".")[2], b"x") for name in names}
     with pytest.raises(InputError, match=problem):
         read("webdataset", put_tar(tmp_path / "0.tar", files))
+
+
+@pytest.mark.parametrize(
+    ("names", "left_out"),
+    [(["b.txt"], ["b"]), (["x.tif"], ["x"]), (["README.txt", "c.json", "d.cls"], [])],
+)
+def test_samples_without_a_photo_are_remarked(
+    tmp_path: Path, names: list[str], left_out: list[str]
+):
+    files = {"a.jpg": b"x", "a.txt": b"a dog", **dict.fromkeys(names, b"{}")}
+    shard = put_tar(tmp_path / "0.tar", files)
+    assert [record.image_id for record in read("webdataset", shard)] == ["train/a"]
+    examples = [example for remark in remarks("webdataset", shard) for example in remark.examples]
+    assert examples == [f"{shard}, {key}" for key in left_out]
