@@ -54,7 +54,7 @@ def import_store(
     """Make a store of `source`'s vectors of the items; the items that it lacks come back.
 
     An item is found by its path, by its id, by the end of its path, or by its name without suffix,
-    where no other item has the same. Nothing is written before all vectors are seen to be right.
+    where no other item has the same. No vector is written before all are seen to be right.
 
     Raises:
         InputError: vectors of another width, another normalisation or another encoder, or that are
