@@ -107,7 +107,8 @@ class _Product(torch.autograd.Function):
         dtype: torch.dtype,
     ) -> Tensor:
         inputs, matrix = x.to(dtype), weight.to(dtype)
-        ctx.save_for_backward(inputs, matrix)
+        # not its copy in another type, which would take half as much again until the backward pass
+        ctx.save_for_backward(inputs, weight)
         ctx.transposed, ctx.dtypes = transposed, (x.dtype, weight.dtype)
         ctx.bias_dtype = None if bias is None else bias.dtype
         added = None if bias is None else bias.to(dtype)
@@ -116,10 +117,11 @@ class _Product(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        inputs, matrix = ctx.saved_tensors
+        inputs, weight = ctx.saved_tensors
         gradient = gradient.to(inputs.dtype).contiguous()  # (n, out)
         to_x = to_weight = to_bias = None
         if ctx.needs_input_grad[0]:
+            matrix = weight.to(inputs.dtype)
             to_x = linear(gradient, matrix if ctx.transposed else matrix.t()).to(ctx.dtypes[0])
         if ctx.needs_input_grad[1]:
             pair = (inputs, gradient) if ctx.transposed else (gradient, inputs)
