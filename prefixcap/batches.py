@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -13,7 +12,7 @@ from torch import Tensor
 from prefixcap.chosen_records import named_records, rows_of_records
 from prefixcap.config import PreprocessConfig
 from prefixcap.datasets import read
-from prefixcap.datasets.records import CaptionRecord
+from prefixcap.datasets.records import CaptionRecord, refuse_shared_ids
 from prefixcap.embeddings import EmbeddingStore
 from prefixcap.errors import InputError
 from prefixcap.images import find_photos
@@ -70,7 +69,7 @@ def read_source(source: SourceConfig, label: str) -> list[CaptionRecord]:
     else:
         images = expand(source.images) if source.images else None
         found = read(source.format, path, source.split, images)
-    _check_ids(found, source.path)
+    refuse_shared_ids(found, source.path, across_splits=True)
     if source.names:
         found = named_records(found, expand(source.names))
     if source.rows:
@@ -80,18 +79,6 @@ def read_source(source: SourceConfig, label: str) -> list[CaptionRecord]:
         CaptionRecord(prefix + record.image_id, record.path, record.captions, record.split)
         for record in found[: source.first]
     ]
-
-
-def _check_ids(records: Sequence[CaptionRecord], source: str) -> None:
-    """Raise where two images have one id: captions of one would be learned from the other."""
-    path_of: dict[str, Path] = {}
-    for record in records:
-        other = path_of.setdefault(record.image_id, record.path)
-        if other != record.path:
-            raise InputError(
-                f'{source}: {other} and {record.path} have the id "{record.image_id}" both; give '
-                "each image an id of its own"
-            )
 
 
 def epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:

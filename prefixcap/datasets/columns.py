@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from prefixcap.datasets.photos import find_image_folder
-from prefixcap.datasets.records import CaptionRecord, clean_caption
+from prefixcap.datasets.records import CaptionRecord, clean_caption, refuse_shared_ids, shared_id
 from prefixcap.errors import InputError
 
 IMAGE_COLUMNS = (
@@ -142,19 +142,6 @@ def to_records(
     return records
 
 
-def refuse_shared_ids(records: Iterable[CaptionRecord], source: Path) -> None:
-    """Nothing, or an error for an id of two photos: their captions would be told of one of them.
-
-    Raises:
-        InputError: two records of a split have the same id and different photos.
-    """
-    photos: dict[tuple[str, str], Path] = {}
-    for record in records:
-        other = photos.setdefault((record.split, record.image_id), record.path)
-        if other != record.path:
-            raise _shared(record.image_id, other, record.path, source)
-
-
 def merge_rows(
     records: Iterable[CaptionRecord], picture: Callable[[Path], bytes], source: Path
 ) -> list[CaptionRecord]:
@@ -176,15 +163,8 @@ def merge_rows(
         if first.path != record.path and compared < COMPARED:
             compared += 1
             if picture(first.path) != picture(record.path):
-                raise _shared(record.image_id, first.path, record.path, source)
+                raise shared_id(record.image_id, first.path, record.path, source)
     return [replace(record, captions=tuple(captions[key])) for key, record in found.items()]
-
-
-def _shared(image_id: str, first: Path, second: Path, source: Path) -> InputError:
-    return InputError(
-        f'{source}: the id "{image_id}" is of two photos, {first} and {second}. Give each photo an '
-        f"id of its own in column {ID_COLUMNS[0]}, or rename a column that holds something else."
-    )
 
 
 def split_in(row: Mapping[str, Any], columns: Columns) -> str:

@@ -20,7 +20,7 @@ from prefixcap.datasets.columns import (
     split_in,
     to_records,
 )
-from prefixcap.datasets.records import CaptionRecord, select_split
+from prefixcap.datasets.records import CaptionRecord, refuse_shared_ids, select_split
 from prefixcap.datasets.tables import table_in
 from prefixcap.errors import InputError, MissingExtraError
 from prefixcap.images import UnreadableImage
@@ -48,7 +48,10 @@ def read(path: Path, split: str | None = None, images: Path | None = None) -> li
     files = [path] if path.is_file() else sorted(path.rglob("*.parquet"))
     files = files or [table_in(path, ".parquet")]
     rows = [record for file in files for record in _read_file(file, images)]
-    return select_split(merge_rows(rows, _picture, path), split, path)
+    inside = [row for row in rows if row.path.parent.suffix == ".parquet"]
+    named = [row for row in rows if row.path.parent.suffix != ".parquet"]
+    refuse_shared_ids(named, path)
+    return select_split([*merge_rows(inside, _picture, path), *named], split, path)
 
 
 def read_columns(path: Path, wanted: Sequence[str]) -> tuple[list[str], Iterator[dict[str, Any]]]:
@@ -172,10 +175,9 @@ def _with_pictures(
 
 def _picture(path: Path) -> bytes:
     """Encoded picture of a record; b"" where its row has none."""
-    place = split_path(path)
     try:
-        return read_photo(*place) if place else path.read_bytes()
-    except (UnreadableImage, FileNotFoundError):
+        return read_photo(path.parent, int(path.name))
+    except UnreadableImage:
         return b""
 
 

@@ -47,6 +47,32 @@ class Remark:
     advice: str
 
 
+def refuse_shared_ids(
+    records: Iterable[CaptionRecord], source: Path | str, *, across_splits: bool = False
+) -> None:
+    """Nothing, or an error for an id of two photos: captions of one would be told of the other.
+
+    `across_splits`: the same id in two splits counts too.
+
+    Raises:
+        InputError: two records have the same id and different photos.
+    """
+    photos: dict[tuple[str, str], Path] = {}
+    for record in records:
+        key = "" if across_splits else record.split, record.image_id
+        other = photos.setdefault(key, record.path)
+        if other != record.path:
+            raise shared_id(record.image_id, other, record.path, source)
+
+
+def shared_id(image_id: str, first: Path, second: Path, source: Path | str) -> InputError:
+    """The error for an id of two photos."""
+    return InputError(
+        f'{source}: the id "{image_id}" is of two photos, {first} and {second}. Give each photo an '
+        "id of its own; in a table that is column image_id or id."
+    )
+
+
 def clean_caption(text: str) -> str:
     """Caption with runs of blanks, tabs and line ends as one blank, none at either end."""
     return _WHITE_SPACE.sub(" ", text).strip(" ")

@@ -118,3 +118,14 @@ def test_rows_of_one_id_are_one_record_across_files_and_only_the_first_are_compa
     put_table(tmp_path / "train-0.parquet", rows[:33])
     with pytest.raises(InputError, match=r'the id "0" is of two photos, .*/0 and .*/1'):
         read("parquet", tmp_path)
+
+
+def test_photos_of_one_id_that_files_name_apart_are_refused(tmp_path: Path):
+    """However many rows there are: these are not merged."""
+    for number in range(20):
+        (tmp_path / f"{number}.jpg").write_bytes(jpeg(number))
+    rows = [{"image": f"{n}.jpg", "id": str(n % 10), "caption": "a"} for n in range(20)]
+    for part, some in enumerate((rows[:10], rows[10:])):
+        put_table(tmp_path / f"train-{part}.parquet", some)
+    with pytest.raises(InputError, match=r'the id "0" is of two photos, .*0\.jpg and .*10\.jpg'):
+        read("parquet", tmp_path)
