@@ -3,7 +3,7 @@
 import glob
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -152,13 +152,18 @@ def _listed(line: str, folder: Path) -> Path:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """Pictures below `folder`, sorted by relative path; each real folder is entered once.
+    """Pictures below `folder`; see `files_below`."""
+    return files_below(folder, PICTURE_SUFFIXES)
 
-    Linked folders are entered last, so that a picture is found under its real path where it has
+
+def files_below(folder: Path, suffixes: Container[str]) -> Iterator[Path]:
+    """Files with these suffixes, sorted by relative path; each real folder is entered once.
+
+    Linked folders are entered last, so that a file is found under its real path where it has
     one; a loop of links therefore ends. A folder that cannot be listed comes out itself, so that
     opening it reports it.
     """
-    pictures: list[Path] = []
+    found: list[Path] = []
     seen: set[tuple[int, int]] = set()
     waiting, linked = [folder], []
     while waiting or linked:
@@ -167,7 +172,7 @@ def _walk(folder: Path) -> Iterator[Path]:
             identity = here.stat()
             entries = sorted(os.scandir(here), key=lambda entry: entry.name)
         except OSError:
-            pictures.append(here)
+            found.append(here)
             continue
         if (identity.st_dev, identity.st_ino) in seen:
             continue
@@ -178,9 +183,9 @@ def _walk(folder: Path) -> Iterator[Path]:
                 continue
             if os.path.isdir(path):  # unlike Path.is_dir, False where it may not be known
                 (linked if entry.is_symlink() else waiting).append(path)
-            elif path.suffix.lower() in PICTURE_SUFFIXES:
-                pictures.append(path)
-    yield from sorted(pictures, key=lambda path: path.relative_to(folder).parts)
+            elif path.suffix.lower() in suffixes:
+                found.append(path)
+    yield from sorted(found, key=lambda path: path.relative_to(folder).parts)
 
 
 def _key(path: Path, root: Path) -> str:

@@ -1,13 +1,12 @@
 """Your own folder of photos with a `.txt` of the same name beside each, one caption a line."""
 
-import os
 from collections.abc import Iterator, Set
 from pathlib import Path
 
 from prefixcap.datasets.annotations import is_document, read_text
 from prefixcap.datasets.records import CaptionRecord, Remark, clean_caption, select_split
 from prefixcap.errors import InputError
-from prefixcap.photo_search import FOREIGN_FOLDERS, PhotoSet, find_photo_set
+from prefixcap.photo_search import PhotoSet, files_below, find_photo_set
 
 SPLIT_FOLDERS = ("train", "val", "dev", "test")
 
@@ -64,36 +63,17 @@ def _sidecars(found: PhotoSet) -> list[Path]:
 def _without_photo(path: Path, claimed: Set[Path], split: str | None) -> Iterator[Path]:
     """Relative paths of the texts in `path` that go with no photo, in the order of their names.
 
-    `claimed` are those that do. Links give a folder several names, under one of which its photos
-    were found: so real folders are compared.
+    `claimed` are those that do; both are found by one walk, so that a folder of several names has
+    the same one in both.
     """
-    real = {folder: os.path.realpath(path / folder) for folder in {one.parent for one in claimed}}
-    taken = {(real[one.parent], one.name) for one in claimed}
-    for relative in _texts(path):
-        if (os.path.realpath(path / relative.parent), relative.name) in taken:
+    for text in files_below(path, (".txt",)):
+        relative = text.relative_to(path)
+        if relative in claimed:
             continue
         if split not in (None, _split(relative)) or is_document(relative.name):
             continue
-        if _captions(path / relative):
+        if _captions(text):
             yield relative
-
-
-def _texts(path: Path) -> list[Path]:
-    """Relative paths of the `.txt` files, sorted; each real folder is entered once."""
-    found: list[Path] = []
-    seen: set[str] = set()
-    for folder, folders, names in os.walk(path, followlinks=True):
-        is_new = os.path.realpath(folder) not in seen
-        seen.add(os.path.realpath(folder))
-        folders[:] = [one for one in folders if is_new and _is_searched(one)]
-        texts = [one for one in names if is_new and one.endswith(".txt") and one[0] != "."]
-        found += [(Path(folder) / name).relative_to(path) for name in texts]
-    return sorted(found)
-
-
-def _is_searched(folder: str) -> bool:
-    """False for the folders that photos are not searched in."""
-    return not folder.startswith(".") and folder not in FOREIGN_FOLDERS
 
 
 def _captions(sidecar: Path) -> tuple[str, ...]:
