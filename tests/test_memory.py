@@ -3,6 +3,7 @@
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -33,3 +34,36 @@ def test_memory_that_a_step_frees_is_not_asked_for_again():
     before, after = map(int, found.stdout.split())
     assert before > 5 * (64 << 20) / (2 << 20)  # a fault a page, were they of 2 MiB each
     assert after < before / 5
+
+
+LARGE = """
+from prefixcap.memory import keep_freed_memory
+
+def resident(name):
+    with open("/proc/self/smaps_rollup") as lines:
+        return sum(int(line.split()[1]) for line in lines if line.startswith(name + ":"))
+
+assert keep_freed_memory()
+untouched = resident("Rss")
+block = bytearray(256 << 20)
+print(untouched, resident("AnonHugePages"))
+"""
+
+
+def large_pages_on_request():
+    """Whether the kernel gives large pages to who asks for them."""
+    try:
+        return "[never]" not in Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text()
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
+@pytest.mark.skipif(not large_pages_on_request(), reason="the kernel has no large pages to give")
+def test_the_heap_is_in_large_pages_of_which_none_is_taken_beforehand():
+    found = subprocess.run(
+        [sys.executable, "-c", LARGE], capture_output=True, text=True, check=True, timeout=60
+    )
+    untouched, large = map(int, found.stdout.split())
+    assert untouched < 100_000  # kB
+    assert large > 128_000  # kB of the 256 MiB; the kernel may lack some
