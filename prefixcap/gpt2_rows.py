@@ -13,8 +13,12 @@ from transformers import GPT2LMHeadModel
 from transformers.models.gpt2.modeling_gpt2 import GPT2Block
 from transformers.pytorch_utils import Conv1D
 
+from prefixcap.cross_entropy import LateGradient, WordVectors
+from prefixcap.gpt2_weights import TANH_GELU
+from prefixcap.packed_attention import Attention, Layout
 from prefixcap.packed_rows import PackedRows
 from prefixcap.products import TrainingLinear
+from prefixcap.tanh_gelu import tanh_gelu
 
 
 class GPT2Rows:
@@ -24,28 +28,31 @@ class GPT2Rows:
         self.lm = lm
         self.blocks = [_Block(block) for block in lm.transformer.h]
 
-    def __call__(self, prefix: Tensor, rows: PackedRows, chosen: Tensor) -> Tensor:
+    def __call__(
+        self, prefix: Tensor, rows: PackedRows, chosen: Tensor, late: LateGradient
+    ) -> Tensor:
         """Outputs (U, lm_dim) at chosen places, before the vocabulary.
 
         Args:
             prefix: (R, P, lm_dim) float, the prefix that opens each row.
             rows: the captions.
             chosen: (U,) int64, flat places in (R, P + L), each once.
+            late: gradient on the word vectors that is to be added to these rows' own.
         """
         transformer, device = self.lm.transformer, prefix.device.type
         weights = transformer.wte.weight.dtype
         autocast = torch.is_autocast_enabled(device)
         dtype = torch.get_autocast_dtype(device) if autocast else weights
         with torch.autocast(device, enabled=False):
-            inputs = torch.cat([prefix.to(weights), transformer.wte(rows.ids)], dim=1)
+            words = WordVectors.apply(transformer.wte.weight, rows.ids, late)  # (R, L, W)
+            inputs = torch.cat([prefix.to(weights), words], dim=1)
             hidden = _Chosen.apply(inputs.flatten(0, 1), rows.places)  # (K, W)
             hidden = hidden + transformer.wpe(rows.position_ids.flatten()[rows.places])
             hidden = transformer.drop(hidden)
-            layout = _Layout(rows, dtype)
+            layout = Layout(rows, dtype, self.lm.config.n_head)
             for block in self.blocks[:-1]:
                 hidden = block(hidden, layout, dtype)
-            last = layout.of_place[chosen]  # (U,)
-            return transformer.ln_f(self.blocks[-1](hidden, layout, dtype, last))
+            return transformer.ln_f(self.blocks[-1](hidden, layout, dtype, chosen))
 
 
 def fits(lm: nn.Module) -> bool:
@@ -66,29 +73,6 @@ def fits(lm: nn.Module) -> bool:
     return len(layers) == 4 * config.n_layer and not (
         config.add_cross_attention or config.reorder_and_upcast_attn
     )
-
-
-class _Layout:
-    """Where the K filled places lie in rows (R, S), and what they see there."""
-
-    def __init__(self, rows: PackedRows, dtype: torch.dtype) -> None:
-        self.shape = rows.position_ids.shape  # R, S
-        self.places = rows.places
-        count, length = self.shape
-        device = rows.places.device
-        self.of_place = torch.zeros(count * length, dtype=torch.int64, device=device)  # 0..K-1
-        self.of_place[rows.places] = torch.arange(len(rows.places), device=device)
-        visible = rows.visible
-        if visible is None:
-            visible = torch.ones(length, length, dtype=torch.bool, device=device).tril()
-        self.bias = torch.zeros(visible.shape, dtype=dtype, device=device)
-        # half the lowest number stays finite when a score is added to it
-        self.bias.masked_fill_(~visible, torch.finfo(dtype).min / 2)
-
-    def spread(self, filled: Tensor) -> Tensor:
-        """Rows (R, S, W) of the vectors (K, W), 0 where a place is empty."""
-        grid = filled.new_zeros(len(self.of_place), filled.shape[1])
-        return grid.index_copy(0, self.places, filled).unflatten(0, self.shape)
 
 
 class _Chosen(torch.autograd.Function):
@@ -116,27 +100,30 @@ class _Block:
         self.out = TrainingLinear(block.attn.c_proj)
         self.up = TrainingLinear(block.mlp.c_fc)
         self.down = TrainingLinear(block.mlp.c_proj)
+        name = block.attn.config.activation_function
+        self.activation = tanh_gelu if name in TANH_GELU else block.mlp.act
 
     def __call__(
-        self, hidden: Tensor, layout: _Layout, dtype: torch.dtype, kept: Tensor | None = None
+        self, hidden: Tensor, layout: Layout, dtype: torch.dtype, kept: Tensor | None = None
     ) -> Tensor:
-        """Hidden states (K, W) after the block, or only those `kept` (U,) of them."""
+        """Hidden states (K, W) after the block, or only those at flat places `kept` (U,)."""
         attention, mlp = self.block.attn, self.block.mlp
-        mixed = self._attend(self.qkv(self.block.ln_1(hidden), dtype), layout)  # (R * S, W)
-        if kept is None:
-            mixed = _Chosen.apply(mixed, layout.places)
-        else:
-            mixed = _Chosen.apply(mixed, layout.places[kept])
-            hidden = _Chosen.apply(hidden, kept)
+        qkv = self.qkv(self.block.ln_1(hidden), dtype)  # (K, 3W)
+        if kept is not None:
+            hidden = _Chosen.apply(hidden, layout.of_place[kept])
+        mixed = self._attend(qkv, layout, layout.places if kept is None else kept)
         hidden = hidden + attention.resid_dropout(self.out(mixed, dtype))
-        inner = mlp.act(self.up(self.block.ln_2(hidden), dtype))  # (K, 4W)
+        inner = self.activation(self.up(self.block.ln_2(hidden), dtype))  # (K, 4W)
         return hidden + mlp.dropout(self.down(inner, dtype))
 
-    def _attend(self, qkv: Tensor, layout: _Layout) -> Tensor:
-        """Mixed values (R * S, W) of queries, keys and values (K, 3W)."""
+    def _attend(self, qkv: Tensor, layout: Layout, places: Tensor) -> Tensor:
+        """Mixed values (U, W) at flat places (U,), of queries, keys and values (K, 3W)."""
         attention = self.block.attn
-        rows = layout.spread(qkv).unflatten(-1, (3, attention.num_heads, -1))  # (R, S, 3, H, d)
+        if not (attention.training and attention.attn_dropout.p):
+            return Attention.apply(qkv, layout, layout.cells(places), attention.scaling)
+        rows = qkv[layout.of_place].view(*layout.shape, 3, attention.num_heads, -1)
         queries, keys, values = rows.permute(2, 0, 3, 1, 4)  # (R, H, S, d) each
-        scores = (queries * attention.scaling) @ keys.transpose(2, 3) + layout.bias
-        weights = attention.attn_dropout(scores.softmax(dim=-1))  # (R, H, S, S)
-        return (weights @ values).transpose(1, 2).flatten(2).flatten(0, 1)  # (R * S, W)
+        scores = (queries * attention.scaling) @ keys.transpose(2, 3)
+        weights = (scores + layout.bias).softmax(dim=-1).to(qkv.dtype)  # (R, H, S, S)
+        mixed = (attention.attn_dropout(weights) @ values).transpose(1, 2)  # (R, S, H, d)
+        return mixed.flatten(2).flatten(0, 1)[places]

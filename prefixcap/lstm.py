@@ -80,12 +80,13 @@ class LstmCaptioner(SavedModel):
         told, attended = self.network.read(self._checked(batch.embeddings), captions)
         device, output = told.device.type, self.network.output
         autocast = torch.is_autocast_enabled(device)
+        dtype = torch.get_autocast_dtype(device) if autocast else output.weight.dtype
         total = chunked_cross_entropy(
             told,
             output.weight,
             output.bias,
             captions.predicted(label_smoothing),
-            dtype=torch.get_autocast_dtype(device) if autocast else output.weight.dtype,
+            matrix=output.weight.detach().to(dtype),
         )
         if self.training and attended is not None and self._settings.doubly_stochastic:
             total = total + self._settings.doubly_stochastic * (1 - attended).square().sum()

@@ -6,8 +6,10 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.optim.adamw import adamw
 
 from prefixcap.recipe import TrainConfig
+from prefixcap.row_steps import ATTRIBUTE
 
 PENDING = 1 << 24  # bytes of gradients that a backward pass leaves before it steps their weights
 
@@ -55,13 +57,16 @@ def stepping_in_backward(optimizer: torch.optim.Optimizer) -> Iterator[None]:
 
     So the gradients of some weights exist at a time, not of all (Lv et al. 2023, section 3.1); the
     weights become the same. What is left at the end of a backward pass waits for the next
-    `optimizer.step()`. Only where a step is of one backward pass in one process, and nothing asks
-    for all gradients together.
+    `optimizer.step()`. Weights whose gradient alone is large are stepped by their rows, where a
+    backward pass forms it part by part (`row_steps`). Only where a step is of one backward pass in
+    one process, and nothing asks for all gradients together.
     """
     waiting = 0
 
     def step_once_enough_wait(parameter: nn.Parameter) -> None:
         nonlocal waiting
+        if parameter.grad is None:  # it was stepped by its rows
+            return
         waiting += parameter.grad.nbytes
         if waiting >= PENDING:
             optimizer.step()
@@ -74,11 +79,60 @@ def stepping_in_backward(optimizer: torch.optim.Optimizer) -> Iterator[None]:
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     hooks = [w.register_post_accumulate_grad_hook(step_once_enough_wait) for w in weights]
     hooks.append(optimizer.register_step_post_hook(none_waits))
+    for group in optimizer.param_groups:
+        for weight in group["params"]:
+            setattr(weight, ATTRIBUTE, _AdamRows(optimizer, group, weight))
     try:
         yield
     finally:
         for hook in hooks:
             hook.remove()
+        for weight in weights:
+            delattr(weight, ATTRIBUTE)
+
+
+class _AdamRows:
+    """Steps one weight as the optimizer would, some rows at a time."""
+
+    def __init__(self, optimizer: torch.optim.AdamW, group: dict, weight: nn.Parameter) -> None:
+        self._optimizer, self._group, self._weight = optimizer, group, weight
+
+    @torch.no_grad()
+    def __call__(self, rows: slice, gradient: Tensor) -> None:
+        """Step `rows`, by what the optimizer itself calls for the whole weight."""
+        state, group = self._state(), self._group
+        adamw(
+            [self._weight[rows]],
+            [gradient],
+            [state["exp_avg"][rows]],
+            [state["exp_avg_sq"][rows]],
+            [],
+            [state["step"].clone()],  # which this counts up
+            fused=True,
+            amsgrad=False,
+            beta1=group["betas"][0],
+            beta2=group["betas"][1],
+            lr=group["lr"],
+            weight_decay=group["weight_decay"],
+            eps=group["eps"],
+            maximize=False,
+        )
+
+    def done(self) -> None:
+        """Count the step, and the weight's version as other changes in place do."""
+        self._state()["step"] += 1
+        torch.autograd.graph.increment_version(self._weight)
+
+    def _state(self) -> dict[str, Tensor]:
+        """The optimizer's state of this weight, begun as AdamW begins it."""
+        state = self._optimizer.state[self._weight]
+        if not state:
+            state["step"] = torch.zeros((), dtype=torch.float32, device=self._weight.device)
+            for name in ("exp_avg", "exp_avg_sq"):
+                state[name] = torch.zeros_like(
+                    self._weight, memory_format=torch.preserve_format
+                ).detach()
+        return state
 
 
 def rate_factor(step: int, steps: int, config: TrainConfig) -> float:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -10,11 +10,11 @@ from torch import Tensor
 from transformers import GPT2LMHeadModel, PreTrainedModel
 from transformers.utils import ModelOutput
 
-from prefixcap.cross_entropy import Targets, Taught, chunked_cross_entropy
+from prefixcap.cross_entropy import LateGradient, Targets, Taught, chunked_cross_entropy
 from prefixcap.errors import InputError
 from prefixcap.gpt2_rows import GPT2Rows, fits
 from prefixcap.packed_rows import PackedRows, pack
-from prefixcap.products import linear
+from prefixcap.products import TypedWeight, linear
 
 TRIAL_TOLERANCE = 1e-2  # relative; a model that packing does not fit is off by far more
 
@@ -33,11 +33,13 @@ class Abilities:
             with ALiBi or recurrent layers do not.
         plain_head: its logits are one linear layer of its last outputs, not scaled or capped.
         gpt2: its layers in the form that is fastest on a CPU, if there is one.
+        typed: the vocabulary's weight in the type of the products.
     """
 
     shared: bool
     plain_head: bool
     gpt2: GPT2Rows | None = None
+    typed: TypedWeight = field(default_factory=TypedWeight)
 
 
 def packed_loss(
@@ -72,8 +74,10 @@ def packed_loss(
         )
         return losses @ rows.weights
     places, row_of_target = _places(rows)
-    hidden = _hidden_at(lm, prefix, rows, places, abilities)
     head = lm.get_output_embeddings()
+    tied = abilities.gpt2 is not None and head.weight is lm.get_input_embeddings().weight
+    late = LateGradient() if tied else None
+    hidden = _hidden_at(lm, prefix, rows, places, abilities, late)
     if taught and taught.probabilities.shape != (len(places), len(head.weight)):
         raise InputError(
             f"the teachers' probabilities are {tuple(taught.probabilities.shape)}, expected "
@@ -84,7 +88,8 @@ def packed_loss(
         head.weight,
         head.bias,
         Targets(rows.targets, row_of_target, rows.weights, smoothing, taught),
-        dtype=_product_type(hidden, head.weight),
+        matrix=abilities.typed(head.weight, _product_type(hidden, head.weight)),
+        late=late,
     )
 
 
@@ -105,7 +110,7 @@ def expected(lm: PreTrainedModel, prefix: Tensor, rows: PackedRows, abilities: A
     head = lm.get_output_embeddings()
     dtype = _product_type(hidden, head.weight)
     bias = None if head.bias is None else head.bias.to(dtype)
-    logits = linear(hidden.to(dtype), head.weight.to(dtype), bias)  # (U, V)
+    logits = linear(hidden.to(dtype), abilities.typed(head.weight, dtype), bias)  # (U, V)
     return logits.float().softmax(dim=-1)
 
 
@@ -118,11 +123,16 @@ def _places(rows: PackedRows) -> tuple[Tensor, Tensor]:
 
 
 def _hidden_at(
-    lm: PreTrainedModel, prefix: Tensor, rows: PackedRows, places: Tensor, abilities: Abilities
+    lm: PreTrainedModel,
+    prefix: Tensor,
+    rows: PackedRows,
+    places: Tensor,
+    abilities: Abilities,
+    late: LateGradient | None = None,
 ) -> Tensor:
     """Outputs (U, lm_dim) of the last layer at flat `places` (U,)."""
     if abilities.gpt2 is not None:
-        return abilities.gpt2(prefix, rows, places)
+        return abilities.gpt2(prefix, rows, places, late or LateGradient())
     return hidden_states(lm, prefix, rows).flatten(0, 1)[places]
 
 

@@ -1,10 +1,14 @@
 """Matrix products for training: float32 through oneDNN, and linear layers with their gradients.
 
-PyTorch multiplies float32 on a CPU through MKL, which is slow on AMD processors. oneDNN is taken
-where a self-check shows that it keeps float32's accuracy (benchmarks/README.md has the numbers).
+PyTorch multiplies float32 on a CPU through MKL, which is slow on AMD processors and a tenth faster
+than oneDNN on Intel's. Elsewhere than there oneDNN is taken, where a self-check shows that it keeps
+float32's accuracy (benchmarks/README.md has the numbers).
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,14 +18,52 @@ from torch.autograd.function import once_differentiable
 from transformers.pytorch_utils import Conv1D
 
 from prefixcap.packed_linear import Linear, PackedLinear, can_pack
+from prefixcap.row_steps import in_parts, row_steps_of, step_or_join
+
+KEPT = 1 << 22  # numbers of a trained weight whose copy in bf16 may wait for the backward pass
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x W^T + b (n, out) of rows (n, in) by a weight (out, in), of any strides; no gradient."""
     on_cpu = x.device.type == "cpu" and x.numel() > 0
-    if on_cpu and x.dtype is torch.float32 and can_pack(torch.float32):
+    if on_cpu and x.dtype is torch.float32 and can_pack(torch.float32) and not _is_intel():
         return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
     return F.linear(x, weight, bias)
+
+
+@cache
+def _is_intel() -> bool:
+    """Whether the processor is Intel's, where MKL is at home; told by name, not by timing it.
+
+    A timing might come out otherwise after a stop, and a run that goes on has to end with the bits
+    of one that was never stopped.
+    """
+    try:
+        described = Path("/proc/cpuinfo").read_text()
+    except OSError:  # no Linux
+        return False
+    return "GenuineIntel" in described and torch.backends.mkl.is_available()
+
+
+class TypedWeight:
+    """A weight in another type, kept while it is frozen, and made again once it has changed."""
+
+    def __init__(self) -> None:
+        self._copy: Tensor | None = None
+        self._copied_from: tuple[object, ...] = ()
+
+    def __call__(self, weight: Tensor, dtype: torch.dtype) -> Tensor:
+        """`weight` in `dtype`, without gradient; itself where that is its own."""
+        if weight.requires_grad or weight.dtype is dtype:
+            return weight.detach().to(dtype)
+        seen = (weight.data_ptr(), weight._version, dtype)
+        if self._copy is None or seen != self._copied_from:
+            self._copy, self._copied_from = weight.detach().to(dtype), seen
+        return self._copy
+
+    def __getstate__(self) -> dict[str, object]:
+        """State to copy or pickle: without the copy, which is made anew."""
+        return {"_copy": None, "_copied_from": ()}
 
 
 class TrainingLinear:
@@ -43,7 +85,7 @@ class TrainingLinear:
         frozen = not weight.requires_grad and (bias is None or not bias.requires_grad)
         if frozen and dtype is torch.bfloat16 and weight.device.type == "cpu" and can_pack(dtype):
             return _FrozenProduct.apply(x, *self._copies(dtype, transposed))
-        return _Product.apply(x, weight, bias, transposed, dtype)
+        return _Product.apply(x, weight, bias, _How(dtype, transposed, keeps_copy=False))
 
     def __getstate__(self) -> dict[str, object]:
         """State to copy or pickle: without the packed copies, which are made anew."""
@@ -71,7 +113,8 @@ class FastLinear(nn.Linear):
         autocast = torch.is_autocast_enabled("cpu")
         dtype = torch.get_autocast_dtype("cpu") if autocast else self.weight.dtype
         rows = x.reshape(-1, self.in_features)  # (n, in)
-        product = _Product.apply(rows, self.weight, self.bias, False, dtype)  # (n, out)
+        how = _How(dtype, transposed=False, keeps_copy=self.weight.numel() <= KEPT)
+        product = _Product.apply(rows, self.weight, self.bias, how)  # (n, out)
         return product.view(*x.shape[:-1], self.out_features)
 
 
@@ -94,25 +137,33 @@ class _FrozenProduct(torch.autograd.Function):
         return ctx.transpose(gradient.contiguous()).to(ctx.dtype), None, None
 
 
+@dataclass(frozen=True)
+class _How:
+    """How a product is computed.
+
+    Attributes:
+        dtype: the type it is computed in.
+        transposed: the weight is (in, out).
+        keeps_copy: a copy of the weight in that type is kept for the backward pass.
+    """
+
+    dtype: torch.dtype
+    transposed: bool
+    keeps_copy: bool
+
+
 class _Product(torch.autograd.Function):
-    """x W^T + b with x (n, in) and W (out, in), or (in, out) where `transposed`."""
+    """x W^T + b with x (n, in) and W (out, in), or (in, out) where it is transposed."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        transposed: bool,
-        dtype: torch.dtype,
-    ) -> Tensor:
-        inputs, matrix = x.to(dtype), weight.to(dtype)
-        # not its copy in another type, which would take half as much again until the backward pass
-        ctx.save_for_backward(inputs, weight)
-        ctx.transposed, ctx.dtypes = transposed, (x.dtype, weight.dtype)
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, how: _How) -> Tensor:
+        inputs, matrix = x.to(how.dtype), weight.to(how.dtype)
+        ctx.save_for_backward(inputs, matrix if how.keeps_copy else weight)
+        ctx.weight = weight
+        ctx.transposed, ctx.dtypes = how.transposed, (x.dtype, weight.dtype)
         ctx.bias_dtype = None if bias is None else bias.dtype
-        added = None if bias is None else bias.to(dtype)
-        return linear(inputs, matrix.t() if transposed else matrix, added)
+        added = None if bias is None else bias.to(how.dtype)
+        return linear(inputs, matrix.t() if how.transposed else matrix, added)
 
     @staticmethod
     @once_differentiable
@@ -124,8 +175,12 @@ class _Product(torch.autograd.Function):
             matrix = weight.to(inputs.dtype)
             to_x = linear(gradient, matrix if ctx.transposed else matrix.t()).to(ctx.dtypes[0])
         if ctx.needs_input_grad[1]:
-            pair = (inputs, gradient) if ctx.transposed else (gradient, inputs)
-            to_weight = linear(pair[0].t(), pair[1].t()).to(ctx.dtypes[1])
+            first, second = (inputs, gradient) if ctx.transposed else (gradient, inputs)
+            # a third faster in bf16, with the copy, than from the transpose itself
+            found = linear(first.t().contiguous(), second.t())  # as the weight is
+            is_large = found.numel() > KEPT and row_steps_of(ctx.weight) is not None
+            parts = in_parts(found, ctx.dtypes[1])
+            to_weight = step_or_join(ctx.weight, parts) if is_large else found.to(ctx.dtypes[1])
         if ctx.needs_input_grad[2]:
             to_bias = gradient.sum(dim=0, dtype=ctx.bias_dtype)
-        return to_x, to_weight, to_bias, None, None
+        return to_x, to_weight, to_bias, None

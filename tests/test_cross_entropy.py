@@ -5,7 +5,13 @@ import torch
 from torch.nn import functional as F
 
 from prefixcap import cross_entropy
-from prefixcap.cross_entropy import Targets, Taught, chunked_cross_entropy
+from prefixcap.cross_entropy import (
+    LateGradient,
+    Targets,
+    Taught,
+    WordVectors,
+    chunked_cross_entropy,
+)
 
 ROWS, WIDTH, VOCABULARY = 23, 12, 57
 
@@ -13,6 +19,8 @@ ROWS, WIDTH, VOCABULARY = 23, 12, 57
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
     monkeypatch.setattr(cross_entropy, "ROWS_AT_ONCE", 5)
+    monkeypatch.setattr(cross_entropy, "WORDS_AT_ONCE", 16)
+    monkeypatch.setattr(cross_entropy, "ROWS_IN_CACHE", 2)
 
 
 def inputs(dtype=torch.float64):
@@ -100,6 +108,27 @@ def test_logits_far_apart_keep_an_exact_loss():
     assert loss.item() == 400
 
 
+@pytest.mark.parametrize("rows_at_once", [5, ROWS])
+def test_a_late_gradient_is_formed_with_that_of_the_words(monkeypatch, rows_at_once):
+    monkeypatch.setattr(cross_entropy, "ROWS_AT_ONCE", rows_at_once)
+    _, weight, bias, targets = inputs(torch.float64)
+    read = targets.flip(0)  # some words twice, some never
+    exact = F.cross_entropy(F.linear(weight[read].tanh(), weight, bias), targets, reduction="sum")
+    late = LateGradient()
+    hidden = WordVectors.apply(weight, read, late).tanh()
+    found = chunked_cross_entropy(hidden, weight, bias, told(targets, smoothing=0.0), late=late)
+    torch.testing.assert_close(found, exact)
+    [expected] = torch.autograd.grad(exact / 7, weight)
+    [together] = torch.autograd.grad(found / 7, weight)
+    torch.testing.assert_close(together, expected)
+
+
+def test_words_that_no_loss_follows_have_their_own_gradient_only():
+    _, weight, _, targets = inputs(torch.float64)
+    [found] = torch.autograd.grad(WordVectors.apply(weight, targets, LateGradient()).sum(), weight)
+    assert torch.equal(found[:, 0], torch.bincount(targets, minlength=VOCABULARY).double())
+
+
 def test_a_frozen_weight_gets_no_gradient():
     hidden, weight, _, targets = inputs(torch.float32)
     chunked_cross_entropy(hidden, weight.requires_grad_(False), None, told(targets)).backward()
@@ -109,7 +138,8 @@ def test_a_frozen_weight_gets_no_gradient():
 
 def test_bf16_products_keep_a_float32_loss_near_the_exact_one():
     hidden, weight, _, targets = inputs(torch.float32)
-    found = chunked_cross_entropy(hidden, weight, None, told(targets), dtype=torch.bfloat16)
+    matrix = weight.detach().bfloat16()
+    found = chunked_cross_entropy(hidden, weight, None, told(targets), matrix=matrix)
     exact = F.cross_entropy(hidden @ weight.T, targets, reduction="sum")
     assert found.dtype == torch.float32
     assert found.item() == pytest.approx(exact.item(), rel=5e-3)
@@ -119,17 +149,18 @@ def test_bf16_products_keep_a_float32_loss_near_the_exact_one():
 
 def test_no_logits_of_all_rows_exist(monkeypatch):
     seen = []
-    original = cross_entropy._loss_and_gradient
+    original = cross_entropy._exponentials
 
-    def spy(logits, *rest):
-        seen.append(len(logits))
-        return original(logits, *rest)
+    def spy(table, peaks):
+        seen.append(table.shape)
+        return original(table, peaks)
 
-    monkeypatch.setattr(cross_entropy, "_loss_and_gradient", spy)
+    monkeypatch.setattr(cross_entropy, "_exponentials", spy)
     hidden, weight, _, targets = inputs(torch.float32)
     chunked_cross_entropy(hidden, weight, None, told(targets))
-    assert max(seen) == 5
-    assert sum(seen) == ROWS
+    assert max(rows for rows, _ in seen) == 5
+    assert max(words for _, words in seen) == 16
+    assert sum(rows * words for rows, words in seen) == ROWS * VOCABULARY
 
 
 def test_second_backward_is_refused_not_wrong():

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
+from prefixcap.cross_entropy import LateGradient
 from prefixcap.gpt2_rows import GPT2Rows, fits
 from prefixcap.packed_loss import hidden_states
 from prefixcap.packed_rows import pack
@@ -42,13 +43,17 @@ def outputs_and_gradients(lm, prefix, outputs):
 
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("frozen", [True, False])
-@pytest.mark.parametrize("settings", [{}, {"scale_attn_by_inverse_layer_idx": True}], ids=str)
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"scale_attn_by_inverse_layer_idx": True}, {"activation_function": "relu"}],
+    ids=str,
+)
 def test_outputs_and_gradients_are_transformers(shared, frozen, settings):
     lm = gpt2(**settings).double().requires_grad_(not frozen)
     rows, prefix = rows_and_prefix(shared)
     prefix = prefix.detach().double().requires_grad_()
     chosen = rows.sources.unique()
-    found = outputs_and_gradients(lm, prefix, GPT2Rows(lm)(prefix, rows, chosen))
+    found = outputs_and_gradients(lm, prefix, GPT2Rows(lm)(prefix, rows, chosen, LateGradient()))
     plain = hidden_states(lm, prefix, rows).flatten(0, 1)[chosen]
     exact = outputs_and_gradients(lm, prefix, plain)
     for got, wanted in zip(found, exact, strict=True):
@@ -56,23 +61,28 @@ def test_outputs_and_gradients_are_transformers(shared, frozen, settings):
 
 
 def test_no_linear_layer_sees_an_empty_place():
-    lm = gpt2().requires_grad_(False)
+    lm = gpt2(activation_function="relu").requires_grad_(False)
     rows, prefix = rows_and_prefix(shared=False)
     seen = []
     for block in lm.transformer.h:
         block.mlp.act.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
-    GPT2Rows(lm)(prefix, rows, rows.sources.unique())
+    GPT2Rows(lm)(prefix, rows, rows.sources.unique(), LateGradient())
     filled = 5 * 3 + 3 + 6 + 1 + 4 + 0  # prefixes, and tokens that are read
     assert seen == [filled, 4 + 7 + 2 + 5 + 1]
 
 
-def test_dropout_acts_in_training_only():
-    lm = gpt2(resid_pdrop=0.5)
+@pytest.mark.parametrize("kind", ["resid_pdrop", "attn_pdrop", "embd_pdrop"])
+def test_dropout_acts_in_training_only(kind):
+    lm = gpt2(**{kind: 0.5})
     rows, prefix = rows_and_prefix(shared=True)
     layers, chosen = GPT2Rows(lm), rows.sources.unique()
-    assert not torch.equal(layers(prefix, rows, chosen), layers(prefix, rows, chosen))
+    assert not torch.equal(
+        layers(prefix, rows, chosen, LateGradient()), layers(prefix, rows, chosen, LateGradient())
+    )
     lm.eval()
-    assert torch.equal(layers(prefix, rows, chosen), layers(prefix, rows, chosen))
+    assert torch.equal(
+        layers(prefix, rows, chosen, LateGradient()), layers(prefix, rows, chosen, LateGradient())
+    )
 
 
 class Adapter(nn.Module):

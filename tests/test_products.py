@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from prefixcap.products import FastLinear, TrainingLinear, linear
+from prefixcap import products
+from prefixcap.products import FastLinear, TrainingLinear, TypedWeight, linear
 
 TOLERANCE = {torch.float32: 1e-6, torch.bfloat16: 2e-2}  # relative
 
@@ -67,7 +68,26 @@ def test_a_copy_of_a_used_frozen_layer_has_weights_of_its_own():
     assert torch.equal(product(x, torch.bfloat16), before)
 
 
-def test_float32_products_keep_float32_accuracy_for_any_strides():
+def test_a_frozen_weight_is_converted_once_and_again_when_it_changed():
+    typed, weight = TypedWeight(), torch.randn(4, 3)
+    first = typed(weight, torch.bfloat16)
+    assert typed(weight, torch.bfloat16) is first
+    assert typed(weight, torch.float32).data_ptr() == weight.data_ptr()
+    weight.mul_(2)
+    assert torch.equal(typed(weight, torch.bfloat16), weight.bfloat16())
+    assert torch.equal(copy.deepcopy(typed)(weight, torch.bfloat16), weight.bfloat16())
+
+
+def test_a_trained_weight_is_converted_each_time():
+    typed, weight = TypedWeight(), nn.Parameter(torch.randn(4, 3))
+    first = typed(weight, torch.bfloat16)
+    assert typed(weight, torch.bfloat16) is not first
+    assert not first.requires_grad
+
+
+@pytest.mark.parametrize("intel", [True, False])
+def test_float32_products_keep_float32_accuracy_for_any_strides(monkeypatch, intel):
+    monkeypatch.setattr(products, "_is_intel", lambda: intel)
     torch.manual_seed(0)
     x, weight = torch.randn(120, 33), torch.randn(50, 120)
     exact = F.linear(x.t().double(), weight.double())

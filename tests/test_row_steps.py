@@ -1,0 +1,78 @@
+"""Weights that are stepped by their rows become what they become as wholes."""
+
+import pytest
+import torch
+from torch import nn
+
+from prefixcap import cross_entropy, products, row_steps
+from prefixcap.cross_entropy import LateGradient, Targets, WordVectors, chunked_cross_entropy
+from prefixcap.optim import build_optimizer, stepping_in_backward
+from prefixcap.products import FastLinear
+from prefixcap.recipe import TrainConfig
+from prefixcap.row_steps import in_parts, joined, row_steps_of
+
+WORDS, WIDTH, ROWS = 57, 12, 23
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch):
+    monkeypatch.setattr(cross_entropy, "WORDS_AT_ONCE", 16)
+    monkeypatch.setattr(row_steps, "ROWS_AT_ONCE", 4)  # 48 numbers, whole vectors of the processor
+    monkeypatch.setattr(products, "KEPT", 100)
+
+
+class Tied(nn.Module):
+    """Words, a layer that counts as large, and the words again as output layer."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.words = nn.Parameter(torch.randn(WORDS, WIDTH))
+        self.layer = FastLinear(WIDTH, WIDTH)
+        self.ids = torch.randint(0, WORDS, (2, ROWS))
+
+    def loss(self):
+        late = LateGradient()
+        hidden = self.layer(WordVectors.apply(self.words, self.ids[0], late)).tanh()
+        targets = Targets(self.ids[1], torch.arange(ROWS), torch.ones(ROWS), smoothing=0.1)
+        return chunked_cross_entropy(hidden, self.words, None, targets, late=late) / ROWS
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_weights_moments_and_steps_are_those_of_whole_gradients(autocast):
+    once, early = Tied(), Tied()
+    config = TrainConfig(lr=0.1, weight_decay=0.01)
+    theirs, ours = (build_optimizer(task, config) for task in (once, early))
+    for _ in range(3):
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            expected, found = once.loss(), early.loss()
+        expected.backward()
+        theirs.step()
+        theirs.zero_grad()
+        versions = [early.words._version, early.layer.weight._version]
+        with stepping_in_backward(ours):
+            found.backward()
+        assert early.words.grad is None
+        assert early.layer.weight.grad is None
+        assert early.layer.bias.grad is not None  # small, so that it waits for the step
+        assert [early.words._version, early.layer.weight._version] > versions
+        ours.step()
+        ours.zero_grad()
+    assert not torch.equal(early.words, Tied().words)
+    for name, parameter in once.named_parameters():
+        mine = early.get_parameter(name)
+        assert torch.equal(mine, parameter), name
+        for key, value in theirs.state[parameter].items():
+            assert torch.equal(ours.state[mine][key], value), (name, key)
+
+
+def test_a_weight_is_stepped_by_its_rows_inside_the_block_only():
+    task = Tied()
+    with stepping_in_backward(build_optimizer(task, TrainConfig())):
+        assert row_steps_of(task.words) is not None
+    assert row_steps_of(task.words) is None
+
+
+def test_parts_of_a_gradient_join_to_it():
+    gradient = torch.randn(13, 4).bfloat16()
+    assert torch.equal(joined(gradient.shape, in_parts(gradient, torch.float32)), gradient.float())
