@@ -40,7 +40,9 @@ class PickleAudit:
         broken_rows: embeddings with NaN or infinity, or of length 0.
         empty_captions: captions without a letter.
         restarts: places in the caption list where the row counter starts again from 0.
-        problems: a line for each thing that makes training on it wrong.
+        mispairings: a line for each way in which captions point to embeddings that are not of
+            their images.
+        problems: a line for each thing that makes training on it wrong, mispairings first.
     """
 
     path: str
@@ -58,6 +60,7 @@ class PickleAudit:
     broken_rows: int
     empty_captions: int
     restarts: tuple[int, ...]
+    mispairings: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
@@ -116,7 +119,8 @@ def audit(found: EmbeddingPickle, path: str) -> PickleAudit:
         empty_captions=sum(not any(map(str.isalnum, text)) for text in found.captions),
         restarts=counter_restarts(found.rows),
     )
-    return replace(facts, problems=tuple(_problems(facts)))
+    mispairings = tuple(_mispairings(facts))
+    return replace(facts, mispairings=mispairings, problems=(*mispairings, *_flaws(facts)))
 
 
 def counter_restarts(rows: np.ndarray) -> tuple[int, ...]:
@@ -198,17 +202,22 @@ def _unlike_rows(found: EmbeddingPickle, owners: np.ndarray, inside: np.ndarray)
     return len(np.unique(np.concatenate(unlike)))
 
 
-def _problems(facts: PickleAudit) -> list[str]:
-    """A line for each thing that makes training on the file wrong."""
+def _mispairings(facts: PickleAudit) -> list[str]:
+    """A line for each way in which captions and embeddings do not belong together.
+
+    Rows that count from 0 again are none where no embedding is left over: the captions of the same
+    images come in turns then, first the first of each, then the second.
+    """
     found = []
-    if facts.restarts:
+    restarted = facts.restarts and (facts.unused_rows or facts.rows_of_several_images)
+    if restarted:
         found.append(_restart_problem(facts))
     elif facts.rows_of_several_images:
         found.append(
             f"captions of different images point to the same {facts.rows_of_several_images:,} "
             "embeddings, so captions and embeddings do not belong together; encode the images again"
         )
-    if facts.images_of_several_rows and not facts.restarts:
+    if facts.images_of_several_rows and not restarted:
         found.append(
             f"the captions of {facts.images_of_several_rows:,} images point to embeddings that are "
             "not alike; encode the images again"
@@ -218,6 +227,12 @@ def _problems(facts: PickleAudit) -> list[str]:
             f"{facts.rows_out_of_range:,} captions point outside the {facts.rows:,} embeddings; "
             "the file is from an interrupted run, encode the images again"
         )
+    return found
+
+
+def _flaws(facts: PickleAudit) -> list[str]:
+    """A line for each thing that is wrong with single embeddings or captions, or all of them."""
+    found = []
     if facts.broken_rows:
         found.append(f"{facts.broken_rows:,} embeddings are NaN, infinite or zero; leave them out")
     if facts.empty_captions:

@@ -29,11 +29,11 @@ def world(tmp_path_factory):
     return encoder, items, EmbeddingStore(folder / "store").rows(range(8))
 
 
-def write_pickle(path, vectors, names):
-    """An original pickle of one caption for each vector."""
+def write_pickle(path, vectors, names, rows=None, text="a dog"):
+    """An original pickle of one caption for each name, on its own vector or on those of `rows`."""
     captions = [
-        {"image_id": name, "id": row, "caption": "a dog", "clip_embedding": row}
-        for row, name in enumerate(names)
+        {"image_id": name, "id": row, "caption": text, "clip_embedding": row}
+        for name, row in zip(names, rows or range(len(vectors)), strict=True)
     ]
     content = {"clip_embedding": torch.from_numpy(vectors), "captions": captions}
     path.write_bytes(pickle.dumps(content))
@@ -94,9 +94,53 @@ def test_vectors_of_another_encoder_are_refused(world, tmp_path, change, message
 
 def test_captions_of_one_image_with_different_vectors_are_refused(world, tmp_path):
     encoder, items, vectors = world
-    source = write_pickle(tmp_path / "s.pkl", vectors, [items[0].path.name] * 8)
-    with pytest.raises(InputError, match="captions and images are mixed up"):
+    names = [items[0].path.name] * 8
+    for source, said in (
+        (write_matrix(tmp_path / "m", vectors, names), "captions and images are mixed up"),
+        (write_pickle(tmp_path / "s.pkl", vectors, names), "embeddings that are not alike"),
+    ):
+        with pytest.raises(InputError, match=said):
+            import_store(tmp_path / "store", source, encoder, items)
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([0, 1, 2, 3, 4, 0, 1, 2], "starts again at caption 5: 3 captions point to embeddings of"),
+        ([0, 1, 2, 3, 4, 5, 5, 6], "different images point to the same 1 embeddings"),
+        ([1, 2, 3, 4, 5, 6, 7, 8], "1 captions point outside the 8 embeddings"),
+    ],
+)
+def test_a_pickle_that_the_audit_finds_wrong_is_refused_as_the_audit_says(
+    world, tmp_path, rows, said
+):
+    """The first captions are right, or the encoder is only stated, so no vector tells."""
+    _, items, vectors = world
+    encoder = StatedEncoder(EncoderConfig(kind="clip", name="stated", stated_dim=12))
+    source = write_pickle(tmp_path / "s.pkl", vectors, [i.path.name for i in items], rows)
+    with pytest.raises(InputError, match=said) as error:
         import_store(tmp_path / "store", source, encoder, items)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "store").exists()
+
+
+def test_what_the_audit_says_of_captions_alone_does_not_refuse_their_vectors(world, tmp_path):
+    encoder, items, vectors = world
+    names = [item.path.name for item in items]
+    source = write_pickle(tmp_path / "s.pkl", vectors, names, text=" .")
+    assert import_store(tmp_path / "store", source, encoder, items) == []
+    np.testing.assert_array_equal(EmbeddingStore(tmp_path / "store").rows(range(8)), vectors)
+
+
+def test_vectors_that_are_wrong_behind_the_first_are_refused(world, tmp_path):
+    encoder, items, vectors = world
+    more = [StoreItem(f"again/{number}.jpg", items[number % 8].path) for number in range(80)]
+    kept = np.concatenate([np.tile(vectors, (5, 1)), -np.tile(vectors, (5, 1))])
+    names = [f"{number}.jpg" for number in range(80)]
+    source = write_matrix(tmp_path / "m", kept, names)
+    with pytest.raises(InputError, match="gives another vector for again/"):
+        import_store(tmp_path / "store", source, encoder, more)
+    assert not (tmp_path / "store").exists()
 
 
 def test_a_source_of_other_images_or_of_another_kind_is_refused(world, tmp_path):
@@ -141,8 +185,6 @@ def test_one_bad_vector_is_named_and_nothing_is_written(tmp_path, number, factor
     vectors = np.eye(8, 12, dtype=np.float32)
     vectors[number] *= factor
     source = write_matrix(tmp_path / "m", vectors, [item.path.name for item in items])
-    if (number, factor) == (0, 7):
-        message = "normalize = false"  # the first ones tell what kind they are
     with pytest.raises(InputError, match=message):
         import_store(tmp_path / "store", source, encoder, items)
     assert not list((tmp_path / "store").glob("*.npy"))

@@ -72,6 +72,7 @@ def test_mispaired_conceptual_captions_are_found():
     assert found.restarts == (4,)
     assert found.unused_rows == 4
     assert len(found.problems) == 1
+    assert found.mispairings == found.problems
     assert "9 captions point to embeddings of other images" in found.problems[0]
 
 
@@ -109,6 +110,15 @@ def test_only_counts_from_zero_are_restarts(rows, restarts):
     assert counter_restarts(np.array(rows, dtype=np.int64)) == restarts
 
 
+def test_captions_that_take_turns_on_the_same_images_are_no_restart():
+    """All first captions, then all second ones: rows count from 0 twice, and are right."""
+    names = [f"{row}.jpg" for row in range(5)]
+    turns = EmbeddingPickle(vectors(5), np.tile(np.arange(5), 2), ["a dog"] * 10, names * 2)
+    found = audit(turns, "turns.pkl")
+    assert found.restarts == (5,)
+    assert found.problems == found.mispairings == ()
+
+
 def changed(**fields: object) -> EmbeddingPickle:
     """The sound file with some fields replaced."""
     return EmbeddingPickle(**{**vars(coco_like()), **fields})
@@ -138,6 +148,7 @@ def test_broken_embeddings_and_empty_captions_are_counted():
     found = audit(changed(embeddings=embeddings, captions=["", " .", *"abcdefghijklm"]), "x.pkl")
     assert (found.broken_rows, found.empty_captions) == (2, 2)
     assert any("2 embeddings are NaN" in problem for problem in found.problems)
+    assert found.mispairings == ()
     assert any("2 captions have no letter" in problem for problem in found.problems)
 
 
