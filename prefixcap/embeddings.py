@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
-from prefixcap.atomic import replacing, write_json
+from prefixcap.atomic import write_json
 from prefixcap.encoder import ImageEncoder, StatedEncoder
 from prefixcap.errors import InputError
 from prefixcap.images import Skipped
+from prefixcap.store_shards import ids_path, open_vectors, read_ids, read_skipped, vectors_path
 
 FORMAT_VERSION = 1
 SHARD_ROWS = 2048  # images in a shard, the unreadable ones included
@@ -111,8 +111,8 @@ class EmbeddingStore:
     def _refuse(self, number: int, place: int) -> None:
         """Raise for a row that holds numbers that are none."""
         raise InputError(
-            f"{_shard_path(self.folder, number)}: the vector of {self._ids(number)[place]} is not "
-            f"finite. Delete {_ids_path(self.folder, number).name} beside it and make both again: "
+            f"{vectors_path(self.folder, number)}: the vector of {self._ids(number)[place]} is not "
+            f"finite. Delete {ids_path(self.folder, number).name} beside it and make both again: "
             "prefixcap embed RECIPE"
         )
 
@@ -156,7 +156,7 @@ class EmbeddingStore:
 
     def _ids(self, number: int) -> list[str]:
         """Image ids of one shard in row order."""
-        return _read_list(_ids_path(self.folder, number), self._size(number))
+        return read_ids(ids_path(self.folder, number), self._size(number))
 
     def _size(self, number: int) -> int:
         """Rows of one shard, as the index has them."""
@@ -168,7 +168,7 @@ class EmbeddingStore:
         Training reads rows at random, so the system is asked not to read their neighbours too.
         """
         if number not in self.shards:
-            shard = _open_shard(_shard_path(self.folder, number), self._size(number))
+            shard = open_vectors(vectors_path(self.folder, number), self._size(number))
             if isinstance(shard.base, mmap.mmap) and hasattr(mmap, "MADV_RANDOM"):
                 shard.base.madvise(mmap.MADV_RANDOM)
             self.shards[number] = shard.view(np.ndarray)  # indexed several times as fast
@@ -179,8 +179,8 @@ def finish_store(folder: Path, shards: int, encoder: ImageEncoder) -> list[Skipp
     """Write the index, which makes a store of the shards; their unreadable images come back."""
     sizes, skipped = [], []
     for number in range(shards):
-        sizes.append(len(_read_list(_ids_path(folder, number))))
-        skipped += _read_skipped(folder, number)
+        sizes.append(len(read_ids(ids_path(folder, number))))
+        skipped += read_skipped(folder, number)
     write_json(
         folder / "index.json",
         {
@@ -263,52 +263,6 @@ def _first_change(kept: Any, wanted: Any) -> str:
     return f" (number {first + 1} was {kept[first]}, is {wanted[first]})"
 
 
-def shard_is_whole(folder: Path, number: int, images: int) -> bool:
-    """Whether a shard of so many images is there and not damaged, as far as lengths tell."""
-    ids = _ids_path(folder, number)
-    if not ids.exists():
-        return False
-    try:
-        count = len(_read_list(ids))
-        if count:
-            _open_shard(_shard_path(folder, number), count)
-        return count + len(_read_skipped(folder, number)) == images
-    except InputError:
-        return False
-
-
-def read_shard(folder: Path, number: int, images: int) -> dict[str, np.ndarray]:
-    """Vectors of one shard of so many images by their ids; none where it is not whole."""
-    if not shard_is_whole(folder, number, images):
-        return {}
-    ids = _read_list(_ids_path(folder, number))
-    vectors = _open_shard(_shard_path(folder, number), len(ids)) if ids else []
-    return dict(zip(ids, vectors[: len(ids)], strict=True))
-
-
-def skipped_of_shard(folder: Path, number: int) -> dict[str, str]:
-    """Why images of a whole shard have no row, by image id."""
-    return {photo.key: photo.reason for photo in _read_skipped(folder, number)}
-
-
-def write_shard(
-    folder: Path, number: int, rows: dict[str, np.ndarray], skipped: dict[str, str]
-) -> None:
-    """Write one shard: vectors by image id; the ids come last and say that it is whole."""
-    for image_id, row in rows.items():
-        if not np.isfinite(row).all():
-            raise InputError(
-                f"{folder}: the encoder's vector of {image_id} is not finite in float16; check the "
-                "encoder's weights and its preprocessing"
-            )
-    vectors = np.stack(list(rows.values())) if rows else np.zeros(0, np.float16)
-    with replacing(_shard_path(folder, number)) as file, file.open("wb") as out:
-        # into a file itself numpy writes past Python, and does not say why that failed
-        np.save(SimpleNamespace(write=out.write), vectors)
-    write_json(_skipped_path(folder, number), skipped)
-    write_json(_ids_path(folder, number), list(rows))
-
-
 def _shard_sizes(index: dict) -> list[int]:
     """Rows of each shard; an earlier release wrote all but the last of one size."""
     if "shard_sizes" in index:
@@ -317,74 +271,6 @@ def _shard_sizes(index: dict) -> list[int]:
     return [min(size, rows - start) for start in range(0, rows, size)]
 
 
-def _read_skipped(folder: Path, number: int) -> list[Skipped]:
-    """Unreadable images of one shard; an earlier release left none in its shards."""
-    path = _skipped_path(folder, number)
-    found = _read_json(path, dict) if path.exists() else {}
-    return [Skipped(*pair) for pair in found.items()]
-
-
-def _open_shard(path: Path, rows: int) -> np.ndarray:
-    """Memory map of the first rows of a shard, so many and one at least.
-
-    A build appends rows of images that have become readable; who reads beside it goes on with those
-    that its index has.
-
-    Raises:
-        InputError: it is damaged.
-    """
-    try:
-        shard = np.load(path, mmap_mode="r")
-    except (OSError, ValueError, EOFError) as error:
-        raise _damaged(path, error) from error
-    if len(shard) < rows:
-        raise _damaged(path, f"{len(shard)} rows, expected {rows}")
-    return shard
-
-
-def _read_list(path: Path, length: int | None = None) -> list[str]:
-    """Ids of a shard, the first so many if their number is known.
-
-    Raises:
-        InputError: the file is damaged.
-    """
-    found = _read_json(path, list)
-    if length is not None and len(found) < length:
-        raise _damaged(path, f"{len(found)} ids, expected {length}")
-    return found[:length]
-
-
-def _read_json(path: Path, kind: type) -> Any:
-    """What a JSON file of that kind holds."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise _damaged(path, error) from error
-    if not isinstance(found, kind):
-        raise _damaged(path, f"a {type(found).__name__}, expected a {kind.__name__}")
-    return found
-
-
-def _damaged(path: Path, error: object) -> InputError:
-    """A file of a store cannot be used; making the store again mends it."""
-    return InputError(
-        f"{path}: is damaged ({error}). Mend it: prefixcap embed RECIPE, which makes again what is "
-        "not whole"
-    )
-
-
 def _hashes(ids: Sequence[str]) -> np.ndarray:
     """Python's hashes (M,) int64 of the ids; others in every process."""
     return np.fromiter(map(hash, ids), np.int64, len(ids))
-
-
-def _shard_path(folder: Path, number: int) -> Path:
-    return folder / f"embeddings-{number:05d}.npy"
-
-
-def _ids_path(folder: Path, number: int) -> Path:
-    return folder / f"ids-{number:05d}.json"
-
-
-def _skipped_path(folder: Path, number: int) -> Path:
-    return folder / f"skipped-{number:05d}.json"

@@ -14,18 +14,12 @@ from prefixcap.datasets.annotations import read_text
 from prefixcap.datasets.parquet import read_columns
 from prefixcap.datasets.stored_photos import photo_source
 from prefixcap.embedding_pickle import read_embedding_pickle
-from prefixcap.embeddings import (
-    LOCK_FILE,
-    StoreItem,
-    begin_store,
-    finish_store,
-    read_shard,
-    write_shard,
-)
+from prefixcap.embeddings import LOCK_FILE, StoreItem, begin_store, finish_store
 from prefixcap.encoder import ImageEncoder, StatedEncoder
 from prefixcap.errors import InputError
 from prefixcap.images import Skipped, UnreadableImage, open_rgb
 from prefixcap.pickle_audit import audit
+from prefixcap.store_shards import read_shard, write_shard
 
 COMPARED = 8  # photos that are encoded again, to see whose vectors these are
 LEAST_COSINE = 0.98  # float16, bfloat16 and another decoder stay above; other weights far below

@@ -17,20 +17,12 @@ import torch
 
 from prefixcap.config import PreprocessConfig
 from prefixcap.datasets.stored_photos import photo_source
-from prefixcap.embeddings import (
-    LOCK_FILE,
-    StoreItem,
-    begin_store,
-    finish_store,
-    read_shard,
-    shard_is_whole,
-    skipped_of_shard,
-    write_shard,
-)
+from prefixcap.embeddings import LOCK_FILE, StoreItem, begin_store, finish_store
 from prefixcap.encoder import ImageEncoder, fitting_batch
 from prefixcap.errors import InputError
 from prefixcap.images import Skipped, UnreadableImage, open_rgb
 from prefixcap.preprocess import pixels
+from prefixcap.store_shards import read_shard, shard_is_whole, skipped_of_shard, write_shard
 from prefixcap.views import cut
 
 BATCHES_AHEAD = 3  # decoded while one is encoded

@@ -1,7 +1,6 @@
 """The store: each image once, continued after a kill, one encoder's vectors only."""
 
 import json
-import resource
 import threading
 
 import numpy as np
@@ -11,7 +10,7 @@ from PIL import Image
 
 from prefixcap import embeddings, store_build
 from prefixcap.config import EncoderConfig, PreprocessConfig, ResNetConfig
-from prefixcap.embeddings import EmbeddingStore, StoreItem, write_shard
+from prefixcap.embeddings import EmbeddingStore, StoreItem
 from prefixcap.encoder import ImageEncoder, build_encoder
 from prefixcap.errors import InputError
 from prefixcap.images import open_rgb
@@ -283,17 +282,3 @@ def test_photos_that_were_unreadable_get_rows_once_they_can_be_read(tmp_path, it
     opened.clear()
     build_store(folder, encoder, items)
     assert opened == []
-
-
-@pytest.mark.parametrize("size", [2000, 20000])
-def test_a_shard_that_has_no_room_is_named(tmp_path, size):
-    """A limit of a file's size stands for a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, before[1]))
-    try:
-        with pytest.raises(OSError, match="File too large") as error:
-            write_shard(tmp_path, 0, {"image 0": np.zeros(size, np.float16)}, {})
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert error.value.filename == str(tmp_path / "embeddings-00000.npy")
-    assert list(tmp_path.iterdir()) == []

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from prefixcap import datasets
-from prefixcap.embeddings import EmbeddingStore, StoreItem, begin_store, finish_store, write_shard
+from prefixcap.embeddings import EmbeddingStore, StoreItem, begin_store, finish_store
 from prefixcap.errors import InputError
 from prefixcap.explain.numbers import readability, sharing
 from prefixcap.explain.split import (
@@ -20,6 +20,7 @@ from prefixcap.explain.split import (
     write_words,
 )
 from prefixcap.report.prefix import read_words, words_table
+from prefixcap.store_shards import write_shard
 from tests.test_lstm import captioner_model
 from tests.tiny_captioner import save_tiny_model
 from tests.tiny_explained import patch_captioner

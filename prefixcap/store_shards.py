@@ -1,0 +1,128 @@
+"""One shard of a store as files: vectors, their ids, what is unreadable; written whole or not."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from prefixcap.atomic import replacing, write_json
+from prefixcap.errors import InputError
+from prefixcap.images import Skipped
+
+
+def shard_is_whole(folder: Path, number: int, images: int) -> bool:
+    """Whether a shard of so many images is there and not damaged, as far as lengths tell."""
+    ids = ids_path(folder, number)
+    if not ids.exists():
+        return False
+    try:
+        count = len(read_ids(ids))
+        if count:
+            open_vectors(vectors_path(folder, number), count)
+        return count + len(read_skipped(folder, number)) == images
+    except InputError:
+        return False
+
+
+def read_shard(folder: Path, number: int, images: int) -> dict[str, np.ndarray]:
+    """Vectors of one shard of so many images by their ids; none where it is not whole."""
+    if not shard_is_whole(folder, number, images):
+        return {}
+    ids = read_ids(ids_path(folder, number))
+    vectors = open_vectors(vectors_path(folder, number), len(ids)) if ids else []
+    return dict(zip(ids, vectors[: len(ids)], strict=True))
+
+
+def skipped_of_shard(folder: Path, number: int) -> dict[str, str]:
+    """Why images of a whole shard have no row, by image id."""
+    return {photo.key: photo.reason for photo in read_skipped(folder, number)}
+
+
+def write_shard(
+    folder: Path, number: int, rows: dict[str, np.ndarray], skipped: dict[str, str]
+) -> None:
+    """Write one shard: vectors by image id; the ids come last and say that it is whole."""
+    for image_id, row in rows.items():
+        if not np.isfinite(row).all():
+            raise InputError(
+                f"{folder}: the encoder's vector of {image_id} is not finite in float16; check the "
+                "encoder's weights and its preprocessing"
+            )
+    vectors = np.stack(list(rows.values())) if rows else np.zeros(0, np.float16)
+    with replacing(vectors_path(folder, number)) as file, file.open("wb") as out:
+        # into a file itself numpy writes past Python, and does not say why that failed
+        np.save(SimpleNamespace(write=out.write), vectors)
+    write_json(_skipped_path(folder, number), skipped)
+    write_json(ids_path(folder, number), list(rows))
+
+
+def read_skipped(folder: Path, number: int) -> list[Skipped]:
+    """Unreadable images of one shard; an earlier release left none in its shards."""
+    path = _skipped_path(folder, number)
+    found = _read_json(path, dict) if path.exists() else {}
+    return [Skipped(*pair) for pair in found.items()]
+
+
+def open_vectors(path: Path, rows: int) -> np.ndarray:
+    """Memory map of the first rows of a shard, so many and one at least.
+
+    A build appends rows of images that have become readable; who reads beside it goes on with those
+    that its index has.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    try:
+        shard = np.load(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError) as error:
+        raise _damaged(path, error) from error
+    if len(shard) < rows:
+        raise _damaged(path, f"{len(shard)} rows, expected {rows}")
+    return shard
+
+
+def read_ids(path: Path, length: int | None = None) -> list[str]:
+    """Ids of a shard, the first so many if their number is known.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    found = _read_json(path, list)
+    if length is not None and len(found) < length:
+        raise _damaged(path, f"{len(found)} ids, expected {length}")
+    return found[:length]
+
+
+def _read_json(path: Path, kind: type) -> Any:
+    """What a JSON file of that kind holds."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise _damaged(path, error) from error
+    if not isinstance(found, kind):
+        raise _damaged(path, f"a {type(found).__name__}, expected a {kind.__name__}")
+    return found
+
+
+def _damaged(path: Path, error: object) -> InputError:
+    """A file of a store cannot be used; making the store again mends it."""
+    return InputError(
+        f"{path}: is damaged ({error}). Mend it: prefixcap embed RECIPE, which makes again what is "
+        "not whole"
+    )
+
+
+def vectors_path(folder: Path, number: int) -> Path:
+    """File of a shard's vectors."""
+    return folder / f"embeddings-{number:05d}.npy"
+
+
+def ids_path(folder: Path, number: int) -> Path:
+    """File of a shard's image ids, in row order."""
+    return folder / f"ids-{number:05d}.json"
+
+
+def _skipped_path(folder: Path, number: int) -> Path:
+    return folder / f"skipped-{number:05d}.json"
