@@ -3,6 +3,7 @@
 import json
 import mmap
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -123,16 +124,11 @@ class EmbeddingStore:
             InputError: the fingerprints differ.
         """
         if not self._is_of(encoder):
-            stored, asked = self.index["encoder"], encoder.config.model_dump(mode="json")
-            changes = [
-                f"{key}: is {stored.get(key)!r}, asked for {value!r}"
-                for key, value in asked.items()
-                if stored.get(key) != value
-            ]
+            stored = self.index["encoder"]
+            changes = encoder_changes(stored, self.index["fingerprint"], encoder)
             raise InputError(
                 f"{self.folder}: holds vectors of encoder {stored['name'] or stored['kind']} that "
-                f"this one would not give ({'; '.join(changes) or 'other weights'}; fingerprint "
-                f"{self.index['fingerprint'][:12]}, asked for {encoder.fingerprint()[:12]}). Build "
+                f"this one would not give ({changes}). Build "
                 "a store for it in another folder: prefixcap embed RECIPE --set store=FOLDER"
             )
 
@@ -173,6 +169,24 @@ class EmbeddingStore:
                 shard.base.madvise(mmap.MADV_RANDOM)
             self.shards[number] = shard.view(np.ndarray)  # indexed several times as fast
         return self.shards[number]
+
+
+def encoder_changes(stored: dict[str, Any] | None, fingerprint: str, encoder: ImageEncoder) -> str:
+    """What differs between the settings and weights of a stored encoder and this one, in words.
+
+    `stored` None: its settings are not known, only its fingerprint.
+    """
+    asked = encoder.config.model_dump(mode="json")
+    changes = [
+        f"{key}: is {stored.get(key)!r}, asked for {value!r}"
+        for key, value in asked.items()
+        if stored is not None and stored.get(key) != value
+    ]
+    unknown = "other settings or weights" if stored is None else "other weights"
+    return (
+        f"{'; '.join(changes) or unknown}; fingerprint {fingerprint[:12]}, asked for "
+        f"{encoder.fingerprint()[:12]}"
+    )
 
 
 def finish_store(folder: Path, shards: int, encoder: ImageEncoder) -> list[Skipped]:
@@ -218,6 +232,7 @@ def begin_store(folder: Path, encoder: ImageEncoder, items: Sequence[StoreItem])
     path = folder / PLAN_FILE
     plan = {
         "fingerprint": encoder.fingerprint(),
+        "encoder": encoder.config.model_dump(mode="json"),
         "shard_rows": SHARD_ROWS,
         "ids": [item.image_id for item in items],
         "boxes": {item.image_id: list(item.box) for item in items if item.box},
@@ -226,7 +241,8 @@ def begin_store(folder: Path, encoder: ImageEncoder, items: Sequence[StoreItem])
         write_json(path, plan)
         return Plan(SHARD_ROWS, {})
     kept = read_plan(path)
-    meanings = {"fingerprint": "another encoder", "ids": "other images", "boxes": "other crops"}
+    _refuse_encoder(folder, kept, encoder)
+    meanings = {"ids": "other images", "boxes": "other crops"}
     for key, meaning in meanings.items():
         if kept[key] != plan[key]:
             raise InputError(
@@ -234,6 +250,19 @@ def begin_store(folder: Path, encoder: ImageEncoder, items: Sequence[StoreItem])
                 "another folder: --set store=FOLDER"
             )
     return Plan(kept["shard_rows"], kept.get("skipped", {}))
+
+
+def _refuse_encoder(folder: Path, kept: dict[str, Any], encoder: ImageEncoder) -> None:
+    """Raise where a plan is of another encoder; earlier releases kept its settings in the index."""
+    if kept["fingerprint"] == encoder.fingerprint():
+        return
+    with suppress(InputError):
+        kept = {"encoder": EmbeddingStore(folder).index.get("encoder"), **kept}
+    changes = encoder_changes(kept.get("encoder"), kept["fingerprint"], encoder)
+    raise InputError(
+        f"{folder}: was begun for another encoder ({changes}). Choose another folder: --set "
+        "store=FOLDER"
+    )
 
 
 def read_plan(path: Path) -> dict[str, Any]:

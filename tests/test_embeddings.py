@@ -88,7 +88,7 @@ def test_a_killed_build_continues_without_a_duplicate_or_a_hole(tmp_path, items)
 
 def test_another_encoder_is_refused(tmp_path, items):
     build_store(tmp_path / "store", make_encoder(), items)
-    with pytest.raises(InputError, match="was begun for another encoder"):
+    with pytest.raises(InputError, match=r"was begun for another encoder \(other weights; finger"):
         build_store(tmp_path / "store", make_encoder(seed=1), items)
     store = EmbeddingStore(tmp_path / "store")
     store.check_encoder(make_encoder())
@@ -98,6 +98,16 @@ def test_another_encoder_is_refused(tmp_path, items):
     normalised.config = normalised.config.model_copy(update={"normalize": True})
     with pytest.raises(InputError, match="normalize: is False, asked for True"):
         store.check_encoder(normalised)
+    with pytest.raises(InputError, match=r"another encoder .*normalize: is False, asked for True"):
+        build_store(tmp_path / "store", normalised, items)
+    plan = json.loads((tmp_path / "store/plan.json").read_text())
+    del plan["encoder"]  # as earlier releases wrote it, which kept that in the index alone
+    (tmp_path / "store/plan.json").write_text(json.dumps(plan))
+    with pytest.raises(InputError, match=r"another encoder .*normalize: is False, asked for True"):
+        build_store(tmp_path / "store", normalised, items)
+    (tmp_path / "store/index.json").unlink()
+    with pytest.raises(InputError, match=r"another encoder \(other settings or weights; finger"):
+        build_store(tmp_path / "store", normalised, items)
 
 
 def test_other_images_are_refused(tmp_path, items):
