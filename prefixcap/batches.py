@@ -139,9 +139,15 @@ class StoreSource:
         self, store: EmbeddingStore, records: Sequence[CaptionRecord], views: ViewConfig = WHOLE
     ) -> None:
         self.store = store
-        ids = [record.image_id for record in records]
-        self.view_rows = stored_rows(store, ids, views)  # (M, 1 + views.stored)
+        self.ids = [record.image_id for record in records]
+        self.view_rows = stored_rows(store, self.ids, views)  # (M, 1 + views.stored)
         self.rows = self.view_rows[:, 0]
+
+    def digest(self, dev: Sequence[CaptionRecord]) -> str:
+        """Hash of what the store holds of the records, their crops and the dev records."""
+        numbers = range(self.view_rows.shape[1])
+        ids = [stored_id(image_id, number) for image_id in self.ids for number in numbers]
+        return self.store.digest(ids + [record.image_id for record in dev])
 
     def images(
         self, indices: np.ndarray, generator: np.random.Generator, mine: slice = ALL

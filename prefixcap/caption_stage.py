@@ -111,7 +111,10 @@ def caption_recipe(recipe: Recipe, run: RunFolder, watch: Watch) -> None:
     trained_on = [record for record, is_there in zip(records, readable, strict=True) if is_there]
     if isinstance(model, LstmCaptioner) and earlier is None and not checkpoints(run.path):
         model.see(_sample(source, np.flatnonzero(readable), encoder, recipe.train.seed))
-    run.hold_data(data=_listed(trained_on), dev=_listed(r for part in dev for r in part))
+    dev_records = [record for part in dev for record in part]
+    run.hold_data(data=_listed(trained_on), dev=_listed(dev_records))
+    if isinstance(source, StoreSource):
+        run.hold_rest(stored_embeddings=source.digest(dev_records))
     validation = None
     if recipe.dev:
         split = DevSplit(recipe, run, dev, CaptionIds(tokenizer, recipe), watch.note)

@@ -141,6 +141,7 @@ def distill_recipe(recipe: Recipe, run: RunFolder, watch: Watch) -> None:
         raise InputError(f"recipe {recipe.name}: stage 'distill' needs a [distill] table")
     prepare(recipe)
     records = read_sources(recipe.data)
+    run.hold_data(data=[(record.image_id, record.captions) for record in records])
     teacher = load_encoder(_stored_encoder(recipe), dtype=torch.bfloat16)
     student = build_encoder(recipe.encoder)
     start_from(student, recipe.encoder_from)
@@ -154,6 +155,7 @@ def distill_recipe(recipe: Recipe, run: RunFolder, watch: Watch) -> None:
         )
     store = EmbeddingStore(expand(recipe.store))
     store.check_encoder(teacher)
+    run.hold_rest(stored_embeddings=store.digest(store.ids))  # the statistics are of all rows
     statistics = teacher_statistics(store, recipe.distill.components)
     classifier = getattr(teacher.network, "classifier", None)
     classifier = classifier.float() if isinstance(classifier, nn.Linear) else None
@@ -204,7 +206,6 @@ def _distil(
     watch: Watch,
 ) -> None:
     """Train the task's encoder and save it into the run folder."""
-    run.hold_data(data=[(record.image_id, record.captions) for record in records])
     task.to(memory_format=torch.channels_last)
     count_trained(task, run, watch)
     fit(task, batches, recipe.train, run, on_progress=watch.step)

@@ -1,7 +1,9 @@
 """What a captioner's training does with embeddings and with captions of odd lengths."""
 
+import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,9 +15,9 @@ from prefixcap.datasets.records import CaptionRecord
 from prefixcap.errors import InputError
 from prefixcap.recipe import Recipe, TrainConfig, load_recipe
 from prefixcap.run_folder import RunFolder
-from prefixcap.stages import Watch
+from prefixcap.stages import Watch, embed_recipe
 from tests.tiny_clipcap import EMBEDDING_DIM, tiny_batch, tiny_model, tiny_tokenizer
-from tests.tiny_run import caption_recipe, write_photos
+from tests.tiny_run import caption_recipe, save_tiny_teacher, write_photos
 
 
 @pytest.fixture
@@ -108,3 +110,29 @@ def test_a_rate_of_a_frozen_language_model_is_said_to_be_unused(photos, tmp_path
         caption_stage.caption_recipe(recipe, RunFolder(tmp_path / name, recipe), watch)
         assert len(said) == (frozen == "true")
     assert said[0].startswith("train.lr_language_model is not used")
+
+
+def test_a_run_whose_stored_vectors_changed_does_not_go_on(photos, tmp_path):
+    """As after another build in the same folder: the ids are the same, the rows are not."""
+    teacher = save_tiny_teacher(tmp_path / "teacher")
+    path, log = tmp_path / "c.toml", tmp_path / "run/log.jsonl"
+    path.write_text(caption_recipe(photos).replace("lr_encoder = 1e-3", ""))
+    tables = f'encoder={{kind="clip", name="{teacher}", output="patches"}}'
+    settings = [tables, f"store={tmp_path}/store", "train.epochs=0.5"]
+    recipe = load_recipe(path, settings)
+    embed_recipe(recipe, Watch())
+    caption_stage.caption_recipe(recipe, RunFolder(tmp_path / "run", recipe), Watch())
+    data = tmp_path / "run/data.json"
+    held = json.loads(data.read_text())
+    caption_stage.caption_recipe(recipe, RunFolder(tmp_path / "run", recipe), Watch())
+    shard = tmp_path / "store/embeddings-00000.npy"
+    vectors = np.load(shard)
+    np.save(shard, vectors[::-1])
+    lines = log.read_text()
+    with pytest.raises(InputError, match="begun with other stored embeddings under the same names"):
+        caption_stage.caption_recipe(recipe, RunFolder(tmp_path / "run", recipe), Watch())
+    assert log.read_text() == lines
+    del held["rest"]["stored_embeddings"]  # as an earlier release began it
+    data.write_text(json.dumps(held))
+    caption_stage.caption_recipe(recipe, RunFolder(tmp_path / "run", recipe), Watch())
+    assert json.loads(data.read_text())["rest"].keys() >= {"frozen_weights", "stored_embeddings"}

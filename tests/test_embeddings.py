@@ -292,3 +292,31 @@ def test_photos_that_were_unreadable_get_rows_once_they_can_be_read(tmp_path, it
     opened.clear()
     build_store(folder, encoder, items)
     assert opened == []
+
+
+def test_a_digest_is_of_the_images_own_vectors(tmp_path, items):
+    encoder = make_encoder()
+    ids = [item.image_id for item in items]
+    build_store(tmp_path / "store", encoder, items)
+    found = EmbeddingStore(tmp_path / "store").digest(ids)
+    build_store(tmp_path / "turned", encoder, items[::-1])  # the same vectors on other rows
+    assert EmbeddingStore(tmp_path / "turned").digest(ids) == found
+    assert EmbeddingStore(tmp_path / "turned").digest(ids[1:]) != found
+    for name in ("embeddings-00000.npy", "embeddings-00002.npy"):
+        path = tmp_path / "store" / name
+        vectors = np.load(path)
+        np.save(path, vectors[::-1])
+        assert EmbeddingStore(tmp_path / "store").digest(ids) != found
+        np.save(path, vectors)
+    assert EmbeddingStore(tmp_path / "store").digest(ids) == found
+
+
+def test_a_digest_reads_little_of_a_large_store_and_every_shard(tmp_path, items, monkeypatch):
+    build_store(tmp_path / "store", make_encoder(), items)
+    monkeypatch.setattr(embeddings, "DIGEST_ROWS", 2)
+    store, looked_at = EmbeddingStore(tmp_path / "store"), []
+    rows_of = store.rows_of
+    monkeypatch.setattr(store, "rows_of", lambda ids: looked_at.extend(ids) or rows_of(ids))
+    store.digest(store.ids)
+    assert looked_at == ["image 0", "image 5", "image 9"]  # of three shards
+    assert store.digest([]) == EmbeddingStore(tmp_path / "store").digest([])

@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -49,6 +50,16 @@ def test_distillation_lowers_every_loss(world):
     for part in ("grid", "cosine", "words"):
         first, last = (sum(line[part] for line in some) for some in (lines[:5], lines[-5:]))
         assert last < first, part
+
+
+def test_a_distillation_whose_store_changed_does_not_go_on(world):
+    recipe = load_recipe(world / "d.toml")
+    shard = world / "store/embeddings-00000.npy"
+    vectors = np.load(shard)
+    np.save(shard, vectors[::-1])
+    with pytest.raises(InputError, match="begun with other stored embeddings"):
+        run_distill(recipe, RunFolder(world / "runs/tiny-distill", recipe), Watch())
+    np.save(shard, vectors)
 
 
 def test_distillation_with_parts_pasted_lowers_every_loss(world):
