@@ -1,10 +1,11 @@
 """The embedding store: each image encoded once, in memory-mapped shards, one encoder's only."""
 
+import fcntl
 import hashlib
 import json
 import mmap
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +21,7 @@ from prefixcap.store_shards import ids_path, open_vectors, read_ids, read_skippe
 
 FORMAT_VERSION = 1
 SHARD_ROWS = 2048  # images in a shard, the unreadable ones included
-PLAN_FILE = "plan.json"
+PLAN_FILE, PLAN_LOCK_FILE = "plan.json", ".plan.lock"
 LOCK_FILE = ".lock"  # a byte for each shard, locked by the process that makes it
 DIGEST_ROWS = 2048  # rows that a digest looks at; of each shard at least one
 DIGEST_NUMBERS = 512  # of each of these rows: 1 KB, so that 3.3 million rows cost 2 MB
@@ -213,8 +214,13 @@ def encoder_changes(stored: dict[str, Any] | None, fingerprint: str, encoder: Im
 
 
 def finish_store(folder: Path, shards: int, encoder: ImageEncoder) -> list[Skipped]:
-    """Write the index, which makes a store of the shards; their unreadable images come back."""
+    """Write the index, which makes a store of the shards; their unreadable images come back.
+
+    More shards that are there are another process's, which goes on with it for more images.
+    """
     sizes, skipped = [], []
+    while ids_path(folder, shards).exists():
+        shards += 1
     for number in range(shards):
         sizes.append(len(read_ids(ids_path(folder, number))))
         skipped += read_skipped(folder, number)
@@ -237,42 +243,57 @@ class Plan:
 
     Attributes:
         shard_rows: items in a shard.
-        left_out: the reason by id of the images that an earlier release found unreadable before it
-            began; its shards hold the others only.
+        items: in the order of the shards: those it was begun for, then those that came later.
+        left_out: images that an earlier release found unreadable before it began; its shards hold
+            the others only, and they are not among the items.
     """
 
     shard_rows: int
-    left_out: dict[str, str]
+    items: Sequence[StoreItem]
+    left_out: list[Skipped]
 
 
 def begin_store(folder: Path, encoder: ImageEncoder, items: Sequence[StoreItem]) -> Plan:
     """Keep in the folder what it is built for, so that all who go on with it agree.
 
+    Items that it was not begun for come behind the others.
+
     Raises:
-        InputError: it was begun for something else.
+        InputError: it was begun for another encoder, for images that are not among the items, or
+            for other crops.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / PLAN_FILE
-    plan = {
+    wanted = {
         "fingerprint": encoder.fingerprint(),
         "encoder": encoder.config.model_dump(mode="json"),
         "shard_rows": SHARD_ROWS,
         "ids": [item.image_id for item in items],
         "boxes": {item.image_id: list(item.box) for item in items if item.box},
     }
-    if not path.exists():
-        write_json(path, plan)
-        return Plan(SHARD_ROWS, {})
-    kept = read_plan(path)
-    _refuse_encoder(folder, kept, encoder)
-    meanings = {"ids": "other images", "boxes": "other crops"}
-    for key, meaning in meanings.items():
-        if kept[key] != plan[key]:
-            raise InputError(
-                f"{folder}: was begun for {meaning}{_first_change(kept[key], plan[key])}. Choose "
-                "another folder: --set store=FOLDER"
-            )
-    return Plan(kept["shard_rows"], kept.get("skipped", {}))
+    with _held(folder / PLAN_LOCK_FILE):
+        if not path.exists():
+            write_json(path, wanted)
+        kept = read_plan(path)
+        _refuse_encoder(folder, kept, encoder)
+        _refuse_images(folder, kept, wanted)
+        if len(kept["ids"]) < len(items):
+            before = set(kept["ids"])
+            kept["ids"] += [one for one in wanted["ids"] if one not in before]
+            kept["boxes"] = wanted["boxes"]
+            write_json(path, kept)
+    left_out = kept.get("skipped", {})
+    by_id = {item.image_id: item for item in items}
+    ordered = [by_id[image_id] for image_id in kept["ids"] if image_id not in left_out]
+    return Plan(kept["shard_rows"], ordered, [Skipped(*pair) for pair in left_out.items()])
+
+
+@contextmanager
+def _held(path: Path) -> Iterator[None]:
+    """One process at a time inside the block; the others wait."""
+    with path.open("a") as file:
+        fcntl.lockf(file, fcntl.LOCK_EX)
+        yield
 
 
 def _refuse_encoder(folder: Path, kept: dict[str, Any], encoder: ImageEncoder) -> None:
@@ -285,6 +306,25 @@ def _refuse_encoder(folder: Path, kept: dict[str, Any], encoder: ImageEncoder) -
     raise InputError(
         f"{folder}: was begun for another encoder ({changes}). Choose another folder: --set "
         "store=FOLDER"
+    )
+
+
+def _refuse_images(folder: Path, kept: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Raise where a plan has images that are not wanted, or crops that are others now."""
+    there, planned = set(wanted["ids"]), set(kept["ids"])
+    lacking = [image_id for image_id in kept["ids"] if image_id not in there]
+    boxes = {one: box for one, box in wanted["boxes"].items() if one in planned}
+    if lacking:
+        found = (
+            f"images ({len(kept['ids']):,}, of which the recipe lacks {len(lacking):,}, such as "
+            f"{lacking[0]})"
+        )
+    elif kept["boxes"] != boxes:
+        found = "crops"
+    else:
+        return
+    raise InputError(
+        f"{folder}: was begun for other {found}. Choose another folder: --set store=FOLDER"
     )
 
 
@@ -303,16 +343,6 @@ def read_plan(path: Path) -> dict[str, Any]:
             "RECIPE"
         ) from error
     return {"boxes": {}, "shard_rows": SHARD_ROWS, **kept}
-
-
-def _first_change(kept: Any, wanted: Any) -> str:
-    """How many images a plan had and has now, in words; nothing of anything else."""
-    if not isinstance(kept, list):
-        return ""
-    if len(kept) != len(wanted):
-        return f" ({len(kept):,}, the recipe has {len(wanted):,})"
-    first = next(number for number, was in enumerate(kept) if was != wanted[number])
-    return f" (number {first + 1} was {kept[first]}, is {wanted[first]})"
 
 
 def _shard_sizes(index: dict) -> list[int]:

@@ -19,7 +19,7 @@ from prefixcap.encoder import ImageEncoder, StatedEncoder
 from prefixcap.errors import InputError
 from prefixcap.images import Skipped, UnreadableImage, open_rgb
 from prefixcap.pickle_audit import audit
-from prefixcap.store_shards import read_shard, write_shard
+from prefixcap.store_shards import files_of_shard, read_shard, write_shard
 
 COMPARED = 8  # photos that are encoded again, to see whose vectors these are
 LEAST_COSINE = 0.98  # float16, bfloat16 and another decoder stay above; other weights far below
@@ -61,19 +61,22 @@ def import_store(
     _check_encoder(source, encoder, _spread(found, rows, items))
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder):
-        size = begin_store(folder, encoder, items).shard_rows
-        shards = [items[start : start + size] for start in range(0, len(items), size)]
-        present_in = [[item.image_id for item in part if item.image_id in rows] for part in shards]
-        for number, (part, ids) in enumerate(zip(shards, present_in, strict=True)):
-            vectors = {image_id: found.row(rows[image_id]) for image_id in ids}
+        plan = begin_store(folder, encoder, items)
+        starts = range(0, len(plan.items), plan.shard_rows)
+        shards = [plan.items[start : start + plan.shard_rows] for start in starts]
+        for number, part in enumerate(shards):
+            vectors = {i.image_id: found.row(rows[i.image_id]) for i in part if i.image_id in rows}
             _check_vectors(source, vectors, normalised=encoder.config.normalize)
-            _check_same(folder, read_shard(folder, number, len(part)), _stored(vectors))
-        for number, (part, ids) in enumerate(zip(shards, present_in, strict=True)):
-            vectors = _stored({image_id: found.row(rows[image_id]) for image_id in ids})
-            missing = [item.image_id for item in part if item.image_id not in rows]
+            _check_same(folder, read_shard(folder, number), _stored(vectors))
+        for number, part in enumerate(shards):
+            ids = [item.image_id for item in part]
+            missing = [image_id for image_id in ids if image_id not in rows]
+            kept = list(read_shard(folder, number))  # they stay in their places
+            present = dict.fromkeys([*kept, *(one for one in ids if one in rows)])
+            vectors = _stored({image_id: found.row(rows[image_id]) for image_id in present})
             lacking = dict.fromkeys(missing, f"{source}: has no vector of it")
-            write_shard(folder, number, vectors, lacking)
-        return finish_store(folder, len(shards), encoder)
+            write_shard(folder, number, vectors, lacking, files_of_shard(folder, number))
+        return plan.left_out + finish_store(folder, len(shards), encoder)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ import multiprocessing
 import os
 import signal
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from itertools import islice
@@ -22,7 +22,14 @@ from prefixcap.encoder import ImageEncoder, fitting_batch
 from prefixcap.errors import InputError
 from prefixcap.images import Skipped, UnreadableImage, open_rgb
 from prefixcap.preprocess import pixels
-from prefixcap.store_shards import read_shard, shard_is_whole, skipped_of_shard, write_shard
+from prefixcap.store_shards import (
+    file_stamp,
+    files_of_shard,
+    read_shard,
+    shard_is_whole,
+    skipped_of_shard,
+    write_shard,
+)
 from prefixcap.views import cut
 
 BATCHES_AHEAD = 3  # decoded while one is encoded
@@ -41,7 +48,7 @@ class StoreBuild:
 
     A shard is written whole or not at all. Who makes one holds a lock on it that ends with the
     process, however that ends. A shard whose unreadable images can be opened by now gets their
-    rows.
+    rows, and one whose photos are other files by now their new vectors in the old ones' places.
     """
 
     def __init__(
@@ -54,13 +61,15 @@ class StoreBuild:
         """`batch_size` None is one that suits encoder and device.
 
         Raises:
-            InputError: the folder was begun for another encoder or other images.
+            InputError: the folder was begun for another encoder, or for images that are not among
+                the items.
         """
         self.folder, self.encoder = folder, encoder
         self.batch_size = batch_size or fitting_batch(encoder)
         self.plan = begin_store(folder, encoder, items)
-        self.items = [item for item in items if item.image_id not in self.plan.left_out]
+        self.items = self.plan.items
         self.shards = -(-len(self.items) // self.plan.shard_rows)
+        self._compared: set[int] = set()  # shards whose photos are the files that were encoded
         self._tried: dict[int, dict[str, str]] = {}  # unreadable images of shards, tried again
 
     def whole(self) -> int:
@@ -76,39 +85,70 @@ class StoreBuild:
             decoders: threads that open photos.
 
         Raises:
-            InputError: the encoder gives a vector that is not finite.
+            InputError: the encoder gives a vector that is not finite, or the file of a stored photo
+                was replaced by one that cannot be read.
         """
         done = 0
         for number in self._free_shards(wait):
             before, part = done, self._part(number)
-            rows = read_shard(
-                self.folder, number, len(part)
-            )  # of a shard that gets some more, behind them
-            missing = [item for item in part if item.image_id not in rows]
-            skipped: dict[str, str] = {}
+            rows = read_shard(self.folder, number)  # new ones go behind them
+            files, changed = files_of_shard(self.folder, number), self._changed(number)
+            missing = [
+                item for item in part if item.image_id in changed or item.image_id not in rows
+            ]
+            files |= {item.image_id: file_stamp(item.path) for item in missing}  # before it is read
+            ids = {item.image_id for item in part}
+            skipped = {  # of who goes on with this store for more images
+                image_id: reason
+                for image_id, reason in skipped_of_shard(self.folder, number).items()
+                if image_id not in ids
+            }
             for found, unread in _encoded(self.encoder, missing, self.batch_size, decoders):
+                self._refuse_lost(rows, unread)
                 rows |= found
                 skipped |= unread
                 done = before + len(rows) + len(skipped)
                 report(done)
-            write_shard(self.folder, number, rows, skipped)
+            write_shard(self.folder, number, rows, skipped, files)
 
     def finish(self) -> list[Skipped]:
         """Make a store of the shards; all unreadable images come back."""
         for part in self.folder.glob(".*.part"):  # of processes that were killed
             part.unlink(missing_ok=True)
-        left_out = [Skipped(*pair) for pair in self.plan.left_out.items()]
-        return left_out + finish_store(self.folder, self.shards, self.encoder)
+        return self.plan.left_out + finish_store(self.folder, self.shards, self.encoder)
 
     def _part(self, number: int) -> Sequence[StoreItem]:
         """Items of one shard."""
         start = number * self.plan.shard_rows
         return self.items[start : start + self.plan.shard_rows]
 
+    def _changed(self, number: int) -> set[str]:
+        """Ids of a shard's photos whose files are not those that were encoded."""
+        files = files_of_shard(self.folder, number)
+        stamps = {
+            item.image_id: file_stamp(item.path)
+            for item in self._part(number)
+            if files.get(item.image_id) is not None
+        }
+        return {one for one, stamp in stamps.items() if stamp not in (None, files[one])}
+
+    def _refuse_lost(self, rows: Mapping[str, np.ndarray], unread: Mapping[str, str]) -> None:
+        """Raise where a photo that has a row cannot be read any more: rows cannot be taken away."""
+        for image_id, reason in unread.items():
+            if image_id in rows:
+                raise InputError(
+                    f"{self.folder}: the file of {image_id} was replaced by one that cannot be "
+                    f"read ({reason}). Put a photo there, or make the store again in another "
+                    "folder: --set store=FOLDER"
+                )
+
     def _is_done(self, number: int) -> bool:
-        """Whether a shard is whole, and what is unreadable in it still is."""
-        if not shard_is_whole(self.folder, number, len(self._part(number))):
+        """Whether a shard is whole, of the files that are there, and still lacks what it lacked."""
+        if not shard_is_whole(self.folder, number, [i.image_id for i in self._part(number)]):
             return False
+        if number not in self._compared and self._changed(number):
+            return False
+        self._compared.add(number)
         skipped = skipped_of_shard(self.folder, number)
         if skipped == self._tried.get(number, {}):
             return True

@@ -1,6 +1,8 @@
-"""One shard of a store as files: vectors, their ids, what is unreadable; written whole or not."""
+"""One shard of a store as files: vectors, ids, photo files, what is unreadable; whole or not."""
 
 import json
+import stat
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,38 +14,83 @@ from prefixcap.errors import InputError
 from prefixcap.images import Skipped
 
 
-def shard_is_whole(folder: Path, number: int, images: int) -> bool:
-    """Whether a shard of so many images is there and not damaged, as far as lengths tell."""
-    ids = ids_path(folder, number)
-    if not ids.exists():
+def shard_is_whole(folder: Path, number: int, ids: Iterable[str]) -> bool:
+    """Whether a shard has a row for each of these images, or a reason why there is none.
+
+    And whether it is not damaged, as far as lengths tell.
+    """
+    if not ids_path(folder, number).exists():
         return False
     try:
-        count = len(read_ids(ids))
-        if count:
-            open_vectors(vectors_path(folder, number), count)
-        return count + len(read_skipped(folder, number)) == images
+        stored = read_ids(ids_path(folder, number))
+        if stored:
+            open_vectors(vectors_path(folder, number), len(stored))
+        known = {*stored, *(photo.key for photo in read_skipped(folder, number))}
     except InputError:
         return False
+    return known.issuperset(ids)
 
 
-def read_shard(folder: Path, number: int, images: int) -> dict[str, np.ndarray]:
-    """Vectors of one shard of so many images by their ids; none where it is not whole."""
-    if not shard_is_whole(folder, number, images):
+def read_shard(folder: Path, number: int) -> dict[str, np.ndarray]:
+    """Vectors of one shard by their ids, in row order; none where it is damaged or not there."""
+    try:
+        ids = read_ids(ids_path(folder, number))
+        vectors = open_vectors(vectors_path(folder, number), len(ids)) if ids else []
+    except InputError:
         return {}
-    ids = read_ids(ids_path(folder, number))
-    vectors = open_vectors(vectors_path(folder, number), len(ids)) if ids else []
     return dict(zip(ids, vectors[: len(ids)], strict=True))
 
 
 def skipped_of_shard(folder: Path, number: int) -> dict[str, str]:
-    """Why images of a whole shard have no row, by image id."""
-    return {photo.key: photo.reason for photo in read_skipped(folder, number)}
+    """Why images of a shard have no row, by image id; nothing where that is damaged."""
+    try:
+        return {photo.key: photo.reason for photo in read_skipped(folder, number)}
+    except InputError:
+        return {}
+
+
+def files_of_shard(folder: Path, number: int) -> dict[str, str | None]:
+    """`file_stamp` of each photo of a shard when it was encoded, by image id, where it is known.
+
+    It is not of vectors that were taken over, nor in shards of earlier releases. Where the list is
+    damaged it is "", which no file has, so that each photo counts as changed.
+    """
+    if not _files_path(folder, number).exists():
+        return {}
+    try:
+        ids = read_ids(ids_path(folder, number))
+    except InputError:
+        return {}
+    try:
+        stamps = _read_json(_files_path(folder, number), list)
+    except InputError:
+        return dict.fromkeys(ids, "")
+    return dict(
+        zip(ids, stamps, strict=False)
+    )  # what was killed left more, an earlier release less
+
+
+def file_stamp(path: Path) -> str | None:
+    """Size and time of the last change, in ns, of a photo's file; None of one that has no own."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return None
+    return f"{found.st_size} {found.st_mtime_ns}" if stat.S_ISREG(found.st_mode) else None
 
 
 def write_shard(
-    folder: Path, number: int, rows: dict[str, np.ndarray], skipped: dict[str, str]
+    folder: Path,
+    number: int,
+    rows: dict[str, np.ndarray],
+    skipped: dict[str, str],
+    files: Mapping[str, str | None],
 ) -> None:
-    """Write one shard: vectors by image id; the ids come last and say that it is whole."""
+    """Write one shard: vectors and files by image id; the ids come last and say that it is whole.
+
+    Rows that are there keep their places, so that ids and vectors fit each other whenever the
+    process is killed, and for readers of the store as it was; else the ids are deleted first.
+    """
     for image_id, row in rows.items():
         if not np.isfinite(row).all():
             raise InputError(
@@ -51,11 +98,17 @@ def write_shard(
                 "encoder's weights and its preprocessing"
             )
     vectors = np.stack(list(rows.values())) if rows else np.zeros(0, np.float16)
+    ids = list(rows)
+    before = list(read_shard(folder, number))
+    if not before or before != ids[: len(before)]:
+        ids_path(folder, number).unlink(missing_ok=True)
     with replacing(vectors_path(folder, number)) as file, file.open("wb") as out:
         # into a file itself numpy writes past Python, and does not say why that failed
         np.save(SimpleNamespace(write=out.write), vectors)
     write_json(_skipped_path(folder, number), skipped)
-    write_json(ids_path(folder, number), list(rows))
+    if any(map(files.get, ids)) or _files_path(folder, number).exists():
+        write_json(_files_path(folder, number), [files.get(image_id) for image_id in ids])
+    write_json(ids_path(folder, number), ids)
 
 
 def read_skipped(folder: Path, number: int) -> list[Skipped]:
@@ -126,3 +179,7 @@ def ids_path(folder: Path, number: int) -> Path:
 
 def _skipped_path(folder: Path, number: int) -> Path:
     return folder / f"skipped-{number:05d}.json"
+
+
+def _files_path(folder: Path, number: int) -> Path:
+    return folder / f"files-{number:05d}.json"

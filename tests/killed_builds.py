@@ -24,6 +24,7 @@ from prefixcap.encoder import ImageEncoder, build_encoder
 from prefixcap.store_build import StoreBuild, build_store, build_together
 
 PHOTOS, SHARD_ROWS, BATCH = 14, 4, 2
+MORE_PHOTOS, REPLACED = 19, (1, 6, 12)
 
 
 def encoder() -> ImageEncoder:
@@ -39,11 +40,11 @@ def encoder() -> ImageEncoder:
     ).eval()
 
 
-def items(folder: Path) -> list[StoreItem]:
-    """Fourteen photos, of which the sixth is none."""
+def items(folder: Path, photos: int = PHOTOS) -> list[StoreItem]:
+    """So many photos, of which the sixth is none."""
     generator = np.random.default_rng(0)
     found = []
-    for number in range(PHOTOS):
+    for number in range(photos):
         path = folder / f"{number}.png"
         pixels = generator.integers(0, 256, (32, 32, 3), dtype=np.uint8)
         if number == 5:
@@ -55,11 +56,11 @@ def items(folder: Path) -> list[StoreItem]:
 
 
 def takes_shards(
-    folder: Path, store: str, report_deadly: Callable[[int], None] | None = None
+    folder: Path, store: str, photos: int, report_deadly: Callable[[int], None]
 ) -> None:
     """Make the free shards."""
-    build = StoreBuild(folder / store, encoder(), items(folder), BATCH)
-    build.encode(report_deadly or (lambda done: None), wait=False, decoders=1)
+    build = StoreBuild(folder / store, encoder(), items(folder, photos), BATCH)
+    build.encode(report_deadly, wait=False, decoders=1)
 
 
 def dying_at(deadly: int, work: Callable[[Callable[[int], None]], None]) -> int:
@@ -88,10 +89,11 @@ def dying_at(deadly: int, work: Callable[[Callable[[int], None]], None]) -> int:
         os._exit(1)
 
 
-def kill_two_at_ever_later_steps(folder: Path) -> int:
+def kill_two_at_ever_later_steps(folder: Path, store: str, photos: int = PHOTOS) -> int:
     """Number of rounds until two builders of one store both survived."""
     for deadly in count():
-        children = [dying_at(deadly, partial(takes_shards, folder, "killed")) for _ in range(2)]
+        work = partial(takes_shards, folder, store, photos)
+        children = [dying_at(deadly, work) for _ in range(2)]
         statuses = [os.waitpid(child, 0)[1] for child in children]
         assert all(os.WIFSIGNALED(s) or os.WEXITSTATUS(s) == 0 for s in statuses), statuses
         if not any(os.WIFSIGNALED(status) for status in statuses):
@@ -124,6 +126,33 @@ def together(folder: Path, store: str, victim: int) -> list[tuple[int, int, int]
     return reports
 
 
+def vectors_of(folder: Path) -> dict[str, bytes]:
+    """Each row of a store by its image."""
+    store = EmbeddingStore(folder)
+    return {image_id: store.rows([row])[0].tobytes() for image_id, row in store.row_of.items()}
+
+
+def go_on_with_other_photos(folder: Path) -> None:
+    """Replace photos and add some, and kill those who bring the store up to date."""
+    before, old = EmbeddingStore(folder / "killed"), vectors_of(folder / "killed")
+    was = before.rows(range(len(before)))
+    for number in REPLACED:
+        Image.fromarray(np.full((32, 32, 3), number, np.uint8)).save(folder / f"{number}.png")
+    build_store(folder / "whole again", encoder(), items(folder, MORE_PHOTOS), batch_size=BATCH)
+    expected = vectors_of(folder / "whole again")
+    print("rounds", kill_two_at_ever_later_steps(folder, "killed", MORE_PHOTOS))
+    assert vectors_of(folder / "killed").keys() == old.keys()  # the index comes last
+    build_store(folder / "killed", encoder(), items(folder, MORE_PHOTOS), batch_size=BATCH)
+    store = EmbeddingStore(folder / "killed")
+    assert len(store.ids) == len(set(store.ids)) == MORE_PHOTOS - 1
+    found = vectors_of(folder / "killed")
+    assert found == expected
+    assert store.ids[: len(before)] == before.ids
+    np.testing.assert_array_equal(before.rows(range(len(before))), was)  # of who had opened it
+    assert {name for name in old if old[name] != found[name]} == {f"image {n}" for n in REPLACED}
+    print("equal again")
+
+
 def main(folder: Path) -> None:
     """Build one store undisturbed and three with kills; they have to be equal."""
     torch.set_num_threads(1)
@@ -131,7 +160,7 @@ def main(folder: Path) -> None:
     build_store(folder / "whole", encoder(), items(folder), batch_size=BATCH)
     for store in ("killed", "second", "first"):
         embeddings.begin_store(folder / store, encoder(), items(folder))
-    print("rounds", kill_two_at_ever_later_steps(folder))
+    print("rounds", kill_two_at_ever_later_steps(folder, "killed"))
     reports = together(folder, "second", victim=1)
     assert {working for _, _, working in reports} == {1}, reports
     assert reports[-1] == (PHOTOS, PHOTOS, 1), reports
@@ -147,6 +176,7 @@ def main(folder: Path) -> None:
         np.testing.assert_array_equal(found.rows(range(len(whole))), whole.rows(range(len(whole))))
         assert not list((folder / store).glob(".*.part")), store
     print("equal")
+    go_on_with_other_photos(folder)
 
 
 if __name__ == "__main__":

@@ -110,10 +110,15 @@ def test_another_encoder_is_refused(tmp_path, items):
         build_store(tmp_path / "store", normalised, items)
 
 
-def test_other_images_are_refused(tmp_path, items):
-    build_store(tmp_path / "store", make_encoder(), items[:6])
-    with pytest.raises(InputError, match="was begun for other images"):
-        build_store(tmp_path / "store", make_encoder(), items)
+def test_images_that_the_recipe_lacks_are_refused(tmp_path, items):
+    build_store(tmp_path / "store", make_encoder(), items)
+    plan = (tmp_path / "store/plan.json").read_text()
+    said = r"other images \(10, of which the recipe lacks 4, such as image 6\)"
+    with pytest.raises(InputError, match=said):
+        build_store(tmp_path / "store", make_encoder(), items[:6])
+    with pytest.raises(InputError, match="lacks 1, such as image 0"):
+        build_store(tmp_path / "store", make_encoder(), [*items[1:], StoreItem("a", items[0].path)])
+    assert (tmp_path / "store/plan.json").read_text() == plan
 
 
 def test_a_folder_that_is_no_store_is_refused(tmp_path):

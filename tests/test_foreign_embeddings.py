@@ -92,6 +92,23 @@ def test_vectors_of_another_encoder_are_refused(world, tmp_path, change, message
     assert not (tmp_path / "store").exists()
 
 
+def test_more_images_and_vectors_get_rows_behind_those_that_are_there(world, tmp_path):
+    encoder, items, vectors = world
+    names, folder = [item.path.name for item in items], tmp_path / "store"
+    some = [6, 1, 3]
+    source = write_matrix(tmp_path / "some", vectors[some], [names[number] for number in some])
+    assert len(import_store(folder, source, encoder, items[1:])) == 4
+    before = EmbeddingStore(folder)
+    assert before.ids == [items[number].image_id for number in sorted(some)]
+    source = write_matrix(tmp_path / "all", vectors, names)
+    assert import_store(folder, source, encoder, items) == []
+    store = EmbeddingStore(folder)
+    assert store.ids[:3] == before.ids and len(store) == 8
+    for number, item in enumerate(items):
+        own = store.rows([store.row_of[item.image_id]])[0]
+        np.testing.assert_array_equal(own, vectors[number])
+
+
 def test_captions_of_one_image_with_different_vectors_are_refused(world, tmp_path):
     encoder, items, vectors = world
     names = [items[0].path.name] * 8

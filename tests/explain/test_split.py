@@ -81,7 +81,7 @@ def write_store(captioner, records, folder, scale):
     ids = ["0-flickr8k/train.jpg", *(f"dev-0-flickr8k/{one.image_id}" for one in records)]
     vectors = scale * captioner.embed([records[0].path, *(one.path for one in records)]).numpy()
     begin_store(folder, captioner.encoder, [StoreItem(one, folder) for one in ids])
-    write_shard(folder, 0, dict(zip(ids, vectors.astype(np.float16), strict=True)), {})
+    write_shard(folder, 0, dict(zip(ids, vectors.astype(np.float16), strict=True)), {}, {})
     finish_store(folder, 1, captioner.encoder)
     return EmbeddingStore(folder)
 
