@@ -263,7 +263,26 @@ def begin_store(folder: Path, encoder: ImageEncoder, items: Sequence[StoreItem])
             for other crops.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / PLAN_FILE
+    with _held(folder / PLAN_LOCK_FILE):
+        content, is_new = _planned(folder, encoder, items)
+        if is_new:
+            write_json(folder / PLAN_FILE, content)
+    return _plan_of(content, items)
+
+
+def plan_store(folder: Path, encoder: ImageEncoder, items: Sequence[StoreItem]) -> Plan:
+    """What `begin_store` would keep; nothing is written.
+
+    Raises:
+        InputError: as `begin_store`.
+    """
+    return _plan_of(_planned(folder, encoder, items)[0], items)
+
+
+def _planned(
+    folder: Path, encoder: ImageEncoder, items: Sequence[StoreItem]
+) -> tuple[dict[str, Any], bool]:
+    """What the plan of a store is with these items in it, and whether that is not written yet."""
     wanted = {
         "fingerprint": encoder.fingerprint(),
         "encoder": encoder.config.model_dump(mode="json"),
@@ -271,21 +290,22 @@ def begin_store(folder: Path, encoder: ImageEncoder, items: Sequence[StoreItem])
         "ids": [item.image_id for item in items],
         "boxes": {item.image_id: list(item.box) for item in items if item.box},
     }
-    with _held(folder / PLAN_LOCK_FILE):
-        if not path.exists():
-            write_json(path, wanted)
-        kept = read_plan(path)
-        _refuse_encoder(folder, kept, encoder)
-        _refuse_images(folder, kept, wanted)
-        if len(kept["ids"]) < len(items):
-            before = set(kept["ids"])
-            kept["ids"] += [one for one in wanted["ids"] if one not in before]
-            kept["boxes"] = wanted["boxes"]
-            write_json(path, kept)
-    left_out = kept.get("skipped", {})
+    if not (folder / PLAN_FILE).exists():
+        return wanted, True
+    kept = read_plan(folder / PLAN_FILE)
+    _refuse_encoder(folder, kept, encoder)
+    _refuse_images(folder, kept, wanted)
+    before = set(kept["ids"])
+    later = [image_id for image_id in wanted["ids"] if image_id not in before]
+    return {**kept, "ids": kept["ids"] + later, "boxes": wanted["boxes"]}, bool(later)
+
+
+def _plan_of(content: dict[str, Any], items: Sequence[StoreItem]) -> Plan:
+    """The items in the order of a written plan."""
+    left_out = content.get("skipped", {})
     by_id = {item.image_id: item for item in items}
-    ordered = [by_id[image_id] for image_id in kept["ids"] if image_id not in left_out]
-    return Plan(kept["shard_rows"], ordered, [Skipped(*pair) for pair in left_out.items()])
+    ordered = [by_id[image_id] for image_id in content["ids"] if image_id not in left_out]
+    return Plan(content["shard_rows"], ordered, [Skipped(*pair) for pair in left_out.items()])
 
 
 @contextmanager

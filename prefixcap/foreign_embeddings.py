@@ -14,7 +14,13 @@ from prefixcap.datasets.annotations import read_text
 from prefixcap.datasets.parquet import read_columns
 from prefixcap.datasets.stored_photos import photo_source
 from prefixcap.embedding_pickle import read_embedding_pickle
-from prefixcap.embeddings import LOCK_FILE, StoreItem, begin_store, finish_store
+from prefixcap.embeddings import (
+    LOCK_FILE,
+    StoreItem,
+    begin_store,
+    finish_store,
+    plan_store,
+)
 from prefixcap.encoder import ImageEncoder, StatedEncoder
 from prefixcap.errors import InputError
 from prefixcap.images import Skipped, UnreadableImage, open_rgb
@@ -49,7 +55,7 @@ def import_store(
     """Make a store of `source`'s vectors of the items; the items that it lacks come back.
 
     An item is found by its path, by its id, by the end of its path, or by its name without suffix,
-    where no other item has the same. No vector is written before all are seen to be right.
+    where no other item has the same. Nothing is kept before all vectors are seen to be right.
 
     Raises:
         InputError: vectors of another width, another normalisation or another encoder, or that are
@@ -61,13 +67,14 @@ def import_store(
     _check_encoder(source, encoder, _spread(found, rows, items))
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder):
-        plan = begin_store(folder, encoder, items)
+        plan = plan_store(folder, encoder, items)
         starts = range(0, len(plan.items), plan.shard_rows)
         shards = [plan.items[start : start + plan.shard_rows] for start in starts]
         for number, part in enumerate(shards):
             vectors = {i.image_id: found.row(rows[i.image_id]) for i in part if i.image_id in rows}
             _check_vectors(source, vectors, normalised=encoder.config.normalize)
             _check_same(folder, read_shard(folder, number), _stored(vectors))
+        begin_store(folder, encoder, items)
         for number, part in enumerate(shards):
             ids = [item.image_id for item in part]
             missing = [image_id for image_id in ids if image_id not in rows]

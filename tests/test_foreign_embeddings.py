@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from prefixcap import foreign_embeddings
 from prefixcap.config import EncoderConfig
 from prefixcap.embeddings import EmbeddingStore, StoreItem
 from prefixcap.encoder import StatedEncoder, load_encoder
@@ -15,6 +16,8 @@ from prefixcap.errors import InputError
 from prefixcap.foreign_embeddings import import_store
 from prefixcap.store_build import build_store
 from tests.tiny_run import save_tiny_teacher, write_photos
+
+SIXTH_BROKEN = np.where(np.arange(8) == 5, np.nan, 1).astype(np.float32)[:, None]  # (8, 1)
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +95,8 @@ def test_vectors_of_another_encoder_are_refused(world, tmp_path, change, message
     assert not (tmp_path / "store").exists()
 
 
-def test_more_images_and_vectors_get_rows_behind_those_that_are_there(world, tmp_path):
+def test_more_images_and_vectors_get_rows_behind_those_that_are_there(world, tmp_path, monkeypatch):
+    monkeypatch.setattr(foreign_embeddings, "COMPARED", 3)
     encoder, items, vectors = world
     names, folder = [item.path.name for item in items], tmp_path / "store"
     some = [6, 1, 3]
@@ -100,7 +104,11 @@ def test_more_images_and_vectors_get_rows_behind_those_that_are_there(world, tmp
     assert len(import_store(folder, source, encoder, items[1:])) == 4
     before = EmbeddingStore(folder)
     assert before.ids == [items[number].image_id for number in sorted(some)]
-    source = write_matrix(tmp_path / "all", vectors, names)
+    source, plan = tmp_path / "all", (folder / "plan.json").read_text()
+    with pytest.raises(InputError, match="is not finite"):
+        import_store(folder, write_matrix(source, vectors * SIXTH_BROKEN, names), encoder, items)
+    assert (folder / "plan.json").read_text() == plan  # the recipe of fewer images still fits
+    np.save(source / "image_embeddings.npy", vectors)
     assert import_store(folder, source, encoder, items) == []
     store = EmbeddingStore(folder)
     assert store.ids[:3] == before.ids and len(store) == 8
@@ -190,11 +198,14 @@ def test_a_store_of_other_vectors_is_kept(world, tmp_path):
     np.testing.assert_array_equal(EmbeddingStore(tmp_path / "store").rows(range(8)), vectors)
 
 
-@pytest.mark.parametrize("number", [0, 7])
+@pytest.mark.parametrize("number", [0, 5])  # among those that are compared, and not
 @pytest.mark.parametrize(
     ("factor", "message"), [(np.nan, "is not finite"), (1e9, "is not finite"), (7, "has length 7")]
 )
-def test_one_bad_vector_is_named_and_nothing_is_written(tmp_path, number, factor, message):
+def test_one_bad_vector_is_named_and_nothing_is_written(
+    tmp_path, monkeypatch, number, factor, message
+):
+    monkeypatch.setattr(foreign_embeddings, "COMPARED", 3)
     encoder = StatedEncoder(
         EncoderConfig(kind="clip", name="stated", stated_dim=12, normalize=True)
     )
@@ -204,7 +215,7 @@ def test_one_bad_vector_is_named_and_nothing_is_written(tmp_path, number, factor
     source = write_matrix(tmp_path / "m", vectors, [item.path.name for item in items])
     with pytest.raises(InputError, match=message):
         import_store(tmp_path / "store", source, encoder, items)
-    assert not list((tmp_path / "store").glob("*.npy"))
+    assert not list((tmp_path / "store").glob("[!.]*"))
 
 
 @pytest.mark.parametrize(
