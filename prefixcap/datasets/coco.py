@@ -8,6 +8,7 @@ test captions are not public: `image_info_test2014.json` lists the photos.
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from prefixcap.datasets.captions_json import read_captions_json
 from prefixcap.datasets.photos import dataset_folder, find_image_folder
@@ -16,6 +17,8 @@ from prefixcap.errors import InputError
 
 _SPLIT = re.compile(r"(?<![a-z])(train|val|dev|test|minival|valminusminival)(\d{4})?(?![a-z])")
 _PHOTO_SPLIT = re.compile(r"^COCO_(train|val|test)2014_")
+# Photos of 2017 are numbers only; where they are published says the split: .../val2017/NUMBER.jpg
+_LINK_SPLIT = re.compile(r"/(train|val|test)20\d\d/[^/]*$")
 
 
 def read(path: Path, split: str | None = None, images: Path | None = None) -> list[CaptionRecord]:
@@ -88,7 +91,7 @@ def _read_file(path: Path, images: Path | None) -> list[CaptionRecord]:
     split = split_of(path)
     content = read_captions_json(path, "coco", captionless=split == "test")
     names = [entry["file_name"] for entry in content.images]
-    _refuse_other_split(names, split, path)
+    _refuse_other_split(content.images, split, path)
     folder = find_image_folder(names, dataset_folder(path), images)
     return [
         CaptionRecord(
@@ -98,11 +101,18 @@ def _read_file(path: Path, images: Path | None) -> list[CaptionRecord]:
     ]
 
 
-def _refuse_other_split(names: Sequence[str], split: str, path: Path) -> None:
-    """Raise where the file's name says "train" and its photos are of val2014, or the reverse."""
-    stated = {found.group(1) for found in map(_PHOTO_SPLIT.match, names) if found}
+def _refuse_other_split(images: Sequence[dict[str, Any]], split: str, path: Path) -> None:
+    """Raise where the file's name says "train" and its photos are of val, or the reverse."""
+    stated = {_stated_split(entry) for entry in images} - {None}
     if split in ("train", "val", "test") and stated and stated != {split}:
         raise InputError(
             f"{path}: named as split {split}, but its photos are of {', '.join(sorted(stated))}. "
             "Give the right annotation file, or name it after the split that it holds."
         )
+
+
+def _stated_split(entry: dict[str, Any]) -> str | None:
+    """Split that the name of a photo states, or else its link; None where neither does."""
+    link = str(entry.get("coco_url", ""))
+    found = _PHOTO_SPLIT.match(entry["file_name"]) or _LINK_SPLIT.search(link)
+    return found.group(1) if found else None

@@ -58,6 +58,22 @@ def test_wrong_split_is_refused(coco_root):
         read("coco", renamed)
 
 
+def test_wrong_split_of_2017_is_seen_by_the_links_of_its_photos(coco_root):
+    """Their names are numbers, the same in every split; own files have no links."""
+    root = coco_root(2017, val=CAPTIONS)
+    file = root / "annotations/captions_val2017.json"
+    renamed = file.rename(file.with_name("captions_train2017.json"))
+    assert {record.split for record in read("coco", renamed)} == {"train"}
+    content = coco_json("val", CAPTIONS, 2017)
+    for entry in content["images"]:
+        name = entry["file_name"]
+        entry["coco_url"] = f"http://images.cocodataset.org/val2017/{name}"
+    put_json(renamed, content)
+    with pytest.raises(InputError, match="named as split train, but its photos are of val"):
+        read("coco", renamed)
+    assert {r.split for r in read("coco", put_json(file, content))} == {"val"}
+
+
 def test_the_test_split_is_a_list_of_photos_without_captions(coco_root):
     root = coco_root(val=CAPTIONS)
     images = [{"id": 1, "file_name": "COCO_test2014_000000000001.jpg"}]
