@@ -57,7 +57,9 @@ READERS: dict[str, Reader] = {
 
 _REMARKERS: dict[str, Remarker] = {
     "conceptual": conceptual.remarks,
+    "csv": tables.csv_remarks,
     "folder": sidecars.remarks,
+    "tsv": tables.tsv_remarks,
     "vizwiz": vizwiz.remarks,
     "vizwiz-usable": vizwiz.remarks,
     "webdataset": webdataset.remarks,

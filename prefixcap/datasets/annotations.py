@@ -1,12 +1,15 @@
 """Annotation files: JSON and text read whole, checked for shape, errors that end the search."""
 
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from prefixcap.datasets.records import Remark
 from prefixcap.errors import InputError
 
+_LAST_BYTES = 4096  # of a table, in which its last row ends
 _DOCUMENTS = frozenset(("readme", "license", "licence", "copying", "notice", "changelog"))
 
 
@@ -30,6 +33,22 @@ def read_text(path: Path) -> str:
         raise InputError(
             f"{path}: not UTF-8 (byte {error.start}). Captions are published as UTF-8: convert it."
         ) from error
+
+
+def unended(path: Path) -> list[Remark]:
+    """A remark where the last row of a table has no line end; a file cut in a cell looks like it.
+
+    Its cells may be all there, so that nothing else shows that the last is half a caption.
+    """
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - _LAST_BYTES))
+        end = file.read()
+    if not end or end.endswith((b"\n", b"\r")):
+        return []
+    row = end.rpartition(b"\n")[2].decode("utf-8", errors="replace")
+    advice = "Was the file cut off? Look at that row; its caption may be half"
+    return [Remark("last rows without a line end", 1, (f"{row[-60:]!a}",), advice)]
 
 
 def read_json(path: Path) -> Any:

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from prefixcap.datasets.annotations import read_text
+from prefixcap.datasets.annotations import read_text, unended
 from prefixcap.datasets.columns import choose_columns, to_records
-from prefixcap.datasets.records import CaptionRecord, select_split
+from prefixcap.datasets.records import CaptionRecord, Remark, select_split
 from prefixcap.errors import InputError
 
 
@@ -51,6 +51,16 @@ def read_jsonl(
     names = list(dict.fromkeys(name for _, row in rows for name in row))
     records = to_records(rows, choose_columns(names, file), file, images)
     return select_split(records, split, path)
+
+
+def csv_remarks(path: Path, split: str | None = None, images: Path | None = None) -> list[Remark]:
+    """Whether the CSV file ends in the middle of a row; arguments and errors as in `read_csv`."""
+    return unended(table_in(path, ".csv"))
+
+
+def tsv_remarks(path: Path, split: str | None = None, images: Path | None = None) -> list[Remark]:
+    """Whether the TSV file ends in the middle of a row; arguments and errors as in `read_tsv`."""
+    return unended(table_in(path, ".tsv"))
 
 
 def table_in(path: Path, suffix: str) -> Path:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefixcap.datasets import read
+from prefixcap.datasets import read, remarks
 from prefixcap.datasets.records import CaptionRecord, clean_caption
 from prefixcap.errors import InputError
 from tests.datasets.conftest import put_photos
@@ -112,3 +112,18 @@ def test_folder_with_no_or_several_tables_is_refused(folder: Path):
     (folder / "b.csv").touch()
     with pytest.raises(InputError, match=r"found a\.csv, b\.csv"):
         read("csv", folder)
+
+
+@pytest.mark.parametrize(("name", "sign"), [("csv", ","), ("tsv", "\t")])
+def test_table_cut_within_its_last_row_is_remarked(tmp_path: Path, name: str, sign: str):
+    """All its cells are there, so that it is read; the last caption is half."""
+    put_photos(tmp_path, "a.jpg")
+    path = tmp_path / f"mine.{name}"
+    path.write_text(f"image{sign}caption\na.jpg{sign}A dog\na.jpg{sign}A brown dog\n")
+    assert remarks(name, tmp_path) == []
+    path.write_bytes(path.read_bytes()[:-7])
+    [record] = read(name, path)
+    assert record.captions == ("A dog", "A bro")
+    [remark] = remarks(name, tmp_path)
+    assert (remark.what, remark.count) == ("last rows without a line end", 1)
+    assert remark.examples[0].endswith("A bro'") and "cut off" in remark.advice
