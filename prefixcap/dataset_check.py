@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import combinations, islice
 from pathlib import Path
 
-from prefixcap.datasets import photo_source, read, remarks
+from prefixcap.datasets import edition, photo_source, read, remarks
 from prefixcap.datasets.counts import SplitCount, compare
 from prefixcap.datasets.oddities import LONGEST_WORDS, encoding_oddity, is_overlong
 from prefixcap.datasets.pictures import Fingerprint, fingerprint, near_duplicates
@@ -118,7 +118,7 @@ def check(
         InputError: the dataset cannot be read at all.
     """
     records = read(name, path, split, images)
-    counts = tuple(compare(name, records))
+    counts = tuple(compare(edition(name, path, split), records))
     findings = [*_check_counts(counts), *_check_captions(records), *_check_ids(records)]
     findings += [_noted(remark) for remark in remarks(name, path, split, images)]
     if not records:

@@ -17,6 +17,7 @@ from prefixcap.datasets import (
     vizwiz,
     webdataset,
 )
+from prefixcap.datasets.counts import Edition
 from prefixcap.datasets.records import CaptionRecord, Remark
 from prefixcap.datasets.stored_photos import photo_source
 from prefixcap.datasets.trainable import refuse_untrainable
@@ -26,6 +27,7 @@ __all__ = [
     "READERS",
     "CaptionRecord",
     "Remark",
+    "edition",
     "photo_source",
     "read",
     "refuse_untrainable",
@@ -53,6 +55,12 @@ READERS: dict[str, Reader] = {
     "parquet": parquet.read,
     "webdataset": webdataset.read,
     "huggingface": huggingface.read,
+}
+
+# Formats in which several datasets, or several years of one, are published.
+_EDITIONS: dict[str, Callable[[Path, str | None], Edition]] = {
+    "coco": coco.edition,
+    "karpathy": karpathy.edition,
 }
 
 _REMARKERS: dict[str, Remarker] = {
@@ -87,6 +95,11 @@ def read(
     if name != "huggingface" and not path.exists():
         raise InputError(f"{path}: not there. Give the folder or annotation file of {name}.")
     return READERS[name](path, split, Path(images) if images is not None else None)
+
+
+def edition(name: str, path: Path, split: str | None = None) -> Edition:
+    """Which published sizes a dataset is to have; arguments and errors as in `read`."""
+    return _EDITIONS[name](Path(path), split) if name in _EDITIONS else Edition(name)
 
 
 def remarks(

@@ -18,6 +18,7 @@ KINDS = {
     "images": "a list of images without captions",
     "unknown": "no caption dataset that is known here",
 }
+READ_AS = ("coco", "nocaps", "vizwiz", "karpathy")  # kinds that a reader of that name reads
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def read_captions_json(path: Path, dataset: str, *, captionless: bool = False) -
     value = read_json(path)
     kind = recognise(value)
     if kind != dataset and not (captionless and kind == "images"):
-        advice = f'Read it as "{kind}"' if kind in ("coco", "nocaps", "vizwiz", "karpathy") else ""
+        advice = f'Read it as "{kind}"' if kind in READ_AS else ""
         raise InputError(
             f"{path}: this is {KINDS[kind]} ({_outline(value)}), expected {KINDS[dataset]}. "
             f"{advice or 'Give the annotation file of that dataset'}."

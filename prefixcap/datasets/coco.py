@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from prefixcap.datasets.captions_json import read_captions_json
+from prefixcap.datasets.counts import Edition
 from prefixcap.datasets.photos import dataset_folder, find_image_folder
 from prefixcap.datasets.records import CaptionRecord
 from prefixcap.errors import InputError
@@ -59,6 +60,16 @@ def split_of(path: Path) -> str:
     """Split that the name of an annotation file states, without the year; "all" where none."""
     found = _SPLIT.search(path.stem.lower())
     return found.group(1) if found else "all"
+
+
+def edition(path: Path, split: str | None = None) -> Edition:
+    """Which year's files these are, as their names say; arguments and errors as in `read`."""
+    files = _annotation_files(path, split) if path.is_dir() else [path]
+    years = {
+        found.group(2) for found in (_SPLIT.search(file.stem.lower()) for file in files) if found
+    }
+    year = years.pop() if len(years) == 1 else None
+    return Edition("coco", int(year) if year else None)
 
 
 def _split_names(path: Path) -> set[str]:

@@ -1,6 +1,7 @@
 """Published sizes of every split, and how what was read compares with them."""
 
-from collections import Counter
+import re
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,11 +10,12 @@ from prefixcap.datasets.records import CaptionRecord
 
 @dataclass(frozen=True)
 class Published:
-    """Images and captions of one split, and who says so."""
+    """Images and captions of one split, and who says so; `year` where there are several."""
 
     images: int
     captions: int
     source: str
+    year: int | None = None
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,19 @@ class SplitCount:
         return known is not None and (self.images > known.images or self.captions > known.captions)
 
 
+@dataclass(frozen=True)
+class Edition:
+    """Which published sizes a dataset is compared with.
+
+    Attributes:
+        name: a key of `PUBLISHED`; any other name has nothing to compare with.
+        year: COCO's, as the annotation files' names say; None where they do not.
+    """
+
+    name: str
+    year: int | None = None
+
+
 _ORDER = ("train", "restval", "val", "dev", "test")
 
 # Counted in the official annotation files, captions_{train,val}{2014,2017}.json.
@@ -52,12 +67,19 @@ _NOCAPS = "nocaps.org/download; captions: Agrawal et al. 2019, ten an image"
 _VIZWIZ = "vizwiz.org, image captioning"
 _CONCEPTUAL = "Sharma et al. 2018, TSV files"
 
-# Each split has one or more editions; the nearest in size is the one compared with.
+# A split with several editions is compared with that of its year; where no name says the year, with
+# the nearest in size.
 PUBLISHED: dict[str, dict[str, tuple[Published, ...]]] = {
     "coco": {
-        "train": (Published(82_783, 414_113, _COCO14), Published(118_287, 591_753, _COCO17)),
-        "val": (Published(40_504, 202_654, _COCO14), Published(5_000, 25_014, _COCO17)),
-        "test": (Published(40_775, 0, _COCO14),),
+        "train": (
+            Published(82_783, 414_113, _COCO14, 2014),
+            Published(118_287, 591_753, _COCO17, 2017),
+        ),
+        "val": (
+            Published(40_504, 202_654, _COCO14, 2014),
+            Published(5_000, 25_014, _COCO17, 2017),
+        ),
+        "test": (Published(40_775, 0, _COCO14, 2014),),
     },
     "coco-karpathy": {
         "train": (Published(82_783, 414_113, _KARPATHY),),
@@ -100,29 +122,41 @@ PUBLISHED: dict[str, dict[str, tuple[Published, ...]]] = {
     },
 }
 
-PUBLISHED["karpathy"] = {
-    split: tuple(
-        edition
-        for name in ("coco-karpathy", "flickr8k-karpathy", "flickr30k")
-        for edition in PUBLISHED[name].get(split, ())
-    )
-    for split in ("train", "restval", "val", "test")
+_PHOTO_YEARS = {
+    2014: re.compile(r"COCO_[a-z]+2014_\d{12}\.jpg"),
+    2017: re.compile(r"\d{12}\.jpg"),
 }
 
 
-def compare(name: str, records: Sequence[CaptionRecord]) -> list[SplitCount]:
-    """Counts of each split, and of each domain in it, beside the published ones of `name`."""
+def compare(edition: Edition, records: Sequence[CaptionRecord]) -> list[SplitCount]:
+    """Counts of each split, and of each domain in it, beside the published ones of `edition`."""
     images: Counter[str] = Counter()
     captions: Counter[str] = Counter()
+    photos: defaultdict[str, list[str]] = defaultdict(list)
     for record in records:
         for group in _groups(record):
             images[group] += 1
             captions[group] += len(record.captions)
-    published = PUBLISHED.get(name, {})
-    return [
-        SplitCount(group, images[group], captions[group], _nearest(published, group, images[group]))
-        for group in sorted(images, key=_place_in_order)
-    ]
+            photos[group].append(record.path.name)
+    published = PUBLISHED.get(edition.name, {})
+    counts = []
+    for group in sorted(images, key=_place_in_order):
+        known = published.get(group, ())
+        if any(one.year for one in known):
+            year = _photo_year(photos[group]) or edition.year
+            known = tuple(one for one in known if year in (None, one.year))
+        counts.append(
+            SplitCount(group, images[group], captions[group], _nearest(known, images[group]))
+        )
+    return counts
+
+
+def _photo_year(names: Sequence[str]) -> int | None:
+    """Year whose names COCO's photos all have; None for names of both years, or of neither."""
+    for year, form in _PHOTO_YEARS.items():
+        if all(form.fullmatch(name) for name in names):
+            return year
+    return None
 
 
 def _place_in_order(group: str) -> tuple[int, str]:
@@ -136,8 +170,5 @@ def _groups(record: CaptionRecord) -> list[str]:
     return groups if record.domain is None else [*groups, f"{record.split} {record.domain}"]
 
 
-def _nearest(
-    published: dict[str, tuple[Published, ...]], group: str, images: int
-) -> Published | None:
-    editions = published.get(group, ())
+def _nearest(editions: Sequence[Published], images: int) -> Published | None:
     return min(editions, key=lambda edition: abs(edition.images - images), default=None)

@@ -8,13 +8,15 @@ trains on train and restval together (113,287 images), so that is what "train" g
 from pathlib import Path
 from typing import Any
 
-from prefixcap.datasets.annotations import field, read_json
-from prefixcap.datasets.captions_json import KINDS, recognise
+from prefixcap.datasets.annotations import field, read_json, read_object
+from prefixcap.datasets.captions_json import KINDS, READ_AS, recognise
+from prefixcap.datasets.counts import Edition
 from prefixcap.datasets.photos import dataset_folder, find_image_folder
 from prefixcap.datasets.records import CaptionRecord, clean_caption
 from prefixcap.errors import InputError
 
 SPLITS = ("train", "restval", "val", "test")
+_PUBLISHED_AS = {"coco": "coco-karpathy", "flickr8k": "flickr8k-karpathy", "flickr30k": "flickr30k"}
 
 
 def read(
@@ -49,6 +51,13 @@ def read(
     ]
 
 
+def edition(path: Path, split: str | None = None) -> Edition:
+    """Which of the three files it is, as its "dataset" says; arguments and errors as in `read`."""
+    file = path if path.is_file() else _file_in(path, None)
+    found = read_object(file, ("images",), KINDS["karpathy"]).get("dataset")
+    return Edition(_PUBLISHED_AS.get(str(found), "karpathy"))
+
+
 def _file_in(folder: Path, dataset: str | None) -> Path:
     """The only `dataset_*.json` in a folder."""
     files = sorted(folder.glob(f"dataset_{dataset or '*'}.json"))
@@ -66,7 +75,8 @@ def _entries(file: Path, dataset: str | None) -> list[dict[str, Any]]:
     value = read_json(file)
     kind = recognise(value)
     if kind != "karpathy":
-        raise InputError(f"{file}: this is {KINDS[kind]}, expected {KINDS['karpathy']}.")
+        advice = f'Read it as "{kind}"' if kind in READ_AS else "Give a dataset_*.json of his"
+        raise InputError(f"{file}: this is {KINDS[kind]}, expected {KINDS['karpathy']}. {advice}.")
     found = value.get("dataset")
     if dataset is not None and found != dataset:
         raise InputError(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from prefixcap.datasets import coco, read
+from prefixcap.datasets import coco, edition, read
 from prefixcap.errors import InputError
 from tests.datasets.conftest import coco_json, put_json, put_photos
 
@@ -29,6 +29,16 @@ def test_years_are_told_apart(coco_root):
     assert [r.image_id for r in read("coco", root, "val2014")] == ["9", "25"]
     with pytest.raises(InputError, match=r"several annotation files per split.*with its year"):
         read("coco", root, "val")
+
+
+def test_year_is_that_of_the_files_names(coco_root):
+    root = coco_root(2014, val=CAPTIONS)
+    assert edition("coco", root).year == 2014
+    coco_root(2017, val={7: ["A tie"]}, train={8: ["A hat"]})
+    assert edition("coco", root, "val2017").year == 2017
+    file = root / "annotations/captions_val2017.json"
+    assert edition("coco", file).year == 2017
+    assert edition("coco", file.rename(root / "captions_val.json")).year is None
 
 
 def test_annotation_file_finds_photos_beside_it_or_where_it_is_told(tmp_path: Path):

@@ -2,16 +2,18 @@
 
 from pathlib import Path
 
-from prefixcap.datasets import READERS, read
-from prefixcap.datasets.counts import PUBLISHED, compare
+import pytest
+
+from prefixcap.datasets import READERS, edition, read
+from prefixcap.datasets.counts import PUBLISHED, Edition, compare
 from prefixcap.datasets.records import CaptionRecord
 
 
 def records(
-    count: int, captions: int, split: str, domain: str | None = None
+    count: int, captions: int, split: str, domain: str | None = None, name: str = "{}.jpg"
 ) -> list[CaptionRecord]:
     texts = ("a",) * captions
-    return [CaptionRecord(str(n), Path(f"{n}.jpg"), texts, split, domain) for n in range(count)]
+    return [CaptionRecord(str(n), Path(name.format(n)), texts, split, domain) for n in range(count)]
 
 
 def test_karpathy_splits_add_up_to_the_files_of_2014():
@@ -33,18 +35,31 @@ def test_published_names_are_readers():
     assert PUBLISHED.keys() <= READERS.keys()
 
 
-def test_nearest_edition_is_compared_with():
-    [count] = compare("coco", records(4_999, 1, "val"))
-    assert count.published is not None and count.published.images == 5_000
+@pytest.mark.parametrize(
+    ("name", "year", "images"),
+    [
+        ("{}.jpg", None, 5_000),  # nothing says the year: the nearest in size
+        ("{}.jpg", 2014, 40_504),
+        ("COCO_val2014_{:012d}.jpg", None, 40_504),
+        ("{:012d}.jpg", None, 5_000),
+        ("COCO_val2014_{:012d}.jpg", 2017, 40_504),  # the photos know it better than the file
+    ],
+)
+def test_coco_is_compared_with_the_files_of_its_year(name: str, year: int | None, images: int):
+    [count] = compare(Edition("coco", year), records(4_999, 1, "val", name=name))
+    assert count.published is not None and count.published.images == images
     assert (count.agrees, count.exceeds) == (False, False)
-    [count] = compare("karpathy", records(1_015, 5, "val"))
-    assert count.published is not None and count.published.images == 1_014
-    assert (count.agrees, count.exceeds) == (False, True)
+
+
+def test_split_that_the_year_does_not_have_is_compared_with_nothing():
+    [count] = compare(Edition("coco"), records(3, 0, "test", name="{:012d}.jpg"))
+    assert (count.published, count.agrees) == (None, True)
 
 
 def test_exact_counts_agree_and_domains_are_counted_apart():
     found = compare(
-        "nocaps", [*records(648, 10, "val", "in-domain"), *records(914, 10, "val", "out-domain")]
+        Edition("nocaps"),
+        [*records(648, 10, "val", "in-domain"), *records(914, 10, "val", "out-domain")],
     )
     assert [(one.split, one.images, one.agrees) for one in found] == [
         ("val", 1_562, False),
@@ -54,18 +69,18 @@ def test_exact_counts_agree_and_domains_are_counted_apart():
 
 
 def test_own_data_has_nothing_to_compare_with():
-    [count] = compare("csv", records(3, 2, "train"))
+    [count] = compare(Edition("csv"), records(3, 2, "train"))
     assert (count.published, count.agrees, count.exceeds) == (None, True, False)
     assert (count.images, count.captions) == (3, 6)
 
 
 def test_real_flickr8k_is_as_published(data_dir: Path):
-    counts = compare("flickr8k", read("flickr8k", data_dir / "flickr8k"))
+    counts = compare(Edition("flickr8k"), read("flickr8k", data_dir / "flickr8k"))
     assert [count.split for count in counts] == ["train", "dev", "unlisted"]
     assert all(count.agrees and count.published is not None for count in counts)
 
 
 def test_real_captions_of_val2017_are_as_published(data_dir: Path):
-    records = read("coco", data_dir / "coco/captions_val2017.json", images=data_dir)
-    [count] = compare("coco", records)
+    path = data_dir / "coco/captions_val2017.json"
+    [count] = compare(edition("coco", path), read("coco", path, images=data_dir))
     assert count.agrees and count.images == 5_000

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from prefixcap.datasets import read
+from prefixcap.datasets import edition, read
+from prefixcap.datasets.counts import compare
 from prefixcap.errors import InputError
 from tests.datasets.conftest import coco_json, put_json, put_photos
 
@@ -75,10 +76,24 @@ def test_flickr_files_use_names_as_ids(tmp_path: Path):
 
 def test_other_files_are_refused(tmp_path: Path):
     path = put_json(tmp_path / "dataset_coco.json", coco_json("val", {1: ["a"]}))
-    with pytest.raises(InputError, match="this is COCO captions, expected Karpathy's splits"):
+    with pytest.raises(
+        InputError, match=r"this is COCO captions, expected Karpathy's .* Read it as"
+    ):
         read("coco-karpathy", path)
     with pytest.raises(InputError, match=r"expected one dataset_flickr8k.json, found none"):
         read("flickr8k-karpathy", tmp_path)
     unknown = {"dataset": "coco", "images": [coco_image("trainval", 1, "a")]}
     with pytest.raises(InputError, match="split 'trainval' is none of"):
         read("karpathy", put_json(path, unknown))
+
+
+@pytest.mark.parametrize(
+    ("dataset", "images"), [("flickr30k", 1_014), ("flickr8k", 1_000), ("mine", None)]
+)
+def test_counts_are_those_of_the_dataset_that_the_file_names(tmp_path: Path, dataset, images):
+    """1,000 of Flickr30k's 1,014 validation images are no whole Flickr8k."""
+    content = {"dataset": dataset, "images": [image("val", f"{n}.jpg") for n in range(1_000)]}
+    path = put_json(tmp_path / f"dataset_{dataset}.json", content)
+    put_photos(tmp_path, "0.jpg")
+    [count] = compare(edition("karpathy", path), read("karpathy", path))
+    assert (count.published and count.published.images) == images
