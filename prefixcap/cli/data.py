@@ -8,6 +8,7 @@ import typer
 from prefixcap.cli.progress import printable
 from prefixcap.cli.source import Images, Name, Split, Where
 from prefixcap.cli.watch import Watcher
+from prefixcap.errors import InputError
 
 app = typer.Typer(help="Check and look at datasets.", no_args_is_help=True)
 
@@ -22,13 +23,22 @@ def check(
     names_all: Annotated[
         bool, typer.Option("--all", help="Name all that was found, not the first few of a kind.")
     ] = False,
+    manifest: Annotated[
+        Path | None,
+        typer.Option(help="Conceptual Captions: write each row of the TSV, photo or reason, here."),
+    ] = None,
 ) -> None:
     """Compare counts with the published ones; find broken photos, odd captions and leaks.
 
     The exit code is 1 where the dataset should not be trained on as it is.
     """
     from prefixcap.dataset_check import check as check_dataset
+    from prefixcap.datasets.conceptual import write_manifest
 
+    if manifest is not None:
+        if name != "conceptual":
+            raise InputError(f'--manifest is of links, expected "conceptual", found "{name}".')
+        write_manifest(path, manifest, images)
     with Watcher() as watcher:
         found = check_dataset(
             name,

@@ -60,6 +60,7 @@ READERS: dict[str, Reader] = {
 # Formats in which several datasets, or several years of one, are published.
 _EDITIONS: dict[str, Callable[[Path, str | None], Edition]] = {
     "coco": coco.edition,
+    "conceptual": conceptual.edition,
     "karpathy": karpathy.edition,
 }
 

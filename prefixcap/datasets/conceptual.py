@@ -14,6 +14,8 @@ from pathlib import Path
 
 from prefixcap.atomic import replacing
 from prefixcap.datasets import img2dataset
+from prefixcap.datasets.annotations import unended
+from prefixcap.datasets.counts import PUBLISHED, Edition
 from prefixcap.datasets.img2dataset import Attempt
 from prefixcap.datasets.records import CaptionRecord, Remark, clean_caption
 from prefixcap.datasets.webdataset import split_of
@@ -152,10 +154,35 @@ def manifest(tsv: Path, folder: Path) -> Manifest:
     return Manifest(tuple(rows))
 
 
-def remarks(path: Path, split: str | None = None, images: Path | None = None) -> list[Remark]:
-    """How many links have no photo, and why; arguments and errors as in `read`."""
+def write_manifest(path: Path, file: Path, images: Path | None = None) -> None:
+    """Write the manifest of a TSV to `file`, atomically; `path` and `images` as in `read`.
+
+    Raises:
+        InputError: `path` is no TSV, or `file` is, or errors of `read`.
+    """
     if not path.is_file():
-        return [_remark_of_output(*one) for one in _output_folders(path, split)]
+        raise InputError(
+            f"{path}: a manifest lists the rows of a TSV, expected that file. Give the TSV as the "
+            "path, and this folder as --images."
+        )
+    if file.exists() and file.samefile(path):
+        raise InputError(f"{file}: the manifest would replace its own TSV. Give another file.")
+    manifest(path, images or _output_beside(path)).write(file)
+
+
+def edition(path: Path, split: str | None = None) -> Edition:
+    """None to compare photos with, since links die; `remarks` compares the links."""
+    return Edition("photos of conceptual")
+
+
+def remarks(path: Path, split: str | None = None, images: Path | None = None) -> list[Remark]:
+    """How many links there are beside the published ones, how many have no photo, and why.
+
+    Arguments and errors as in `read`.
+    """
+    if not path.is_file():
+        outputs = _output_folders(path, split)
+        return [remark for one in outputs for remark in _remarks_of_output(*one)]
     folder = images or _output_beside(path)
     found = manifest(path, folder)
     missing = tuple(
@@ -163,21 +190,47 @@ def remarks(path: Path, split: str | None = None, images: Path | None = None) ->
     )
     advice = (
         f"{found.found:,} of {len(found.rows):,} links have theirs{_listed(found.reasons())}. "
-        "Dead links are usual. Every row with its photo or reason: prefixcap.datasets.conceptual."
-        "manifest(tsv, folder).write(file)"
+        "Dead links are usual. Every row with its photo or reason: --manifest FILE"
     )
-    return [Remark("links of the TSV without a photo", found.missing, missing, advice)]
+    rows, tried = len(found.rows), img2dataset.read_statistics(folder).count
+    verdict = _verdict(_tsv_split(path), rows)
+    if rows != tried:
+        verdict += (
+            f". img2dataset tried {tried:,} links: this TSV was cut off, or is not the one it read"
+        )
+    return [
+        Remark("links of the TSV", rows, (), verdict),
+        Remark("links of the TSV without a photo", found.missing, missing, advice),
+        *unended(path),
+    ]
 
 
-def _remark_of_output(split: str, folder: Path) -> Remark:
+def _remarks_of_output(split: str, folder: Path) -> list[Remark]:
     """What the statistics of one output of img2dataset count."""
     found = img2dataset.read_statistics(folder)
     failures = found.reasons - Counter({img2dataset.SUCCESS: found.reasons[img2dataset.SUCCESS]})
     examples = tuple(f"{reason}: {count:,}" for reason, count in failures.most_common())
     advice = f"{found.successes:,} of {found.count:,} links have theirs. Dead links are usual"
-    return Remark(
-        f"links of {split} without a photo", found.count - found.successes, examples, advice
-    )
+    missing = found.count - found.successes
+    return [
+        Remark(f"links of {split} tried", found.count, (), _verdict(split, found.count)),
+        Remark(f"links of {split} without a photo", missing, examples, advice),
+    ]
+
+
+def _verdict(split: str, links: int) -> str:
+    """How a number of links compares with the published one of that split."""
+    for known in PUBLISHED["conceptual"].get(split, ()):
+        if links == known.images:
+            return f"As published ({known.source})"
+        beside = f"DIFFERS from the published {known.images:,} ({known.source})"
+        if links > known.images:
+            return f"{beside}: rows of another dataset are in it, such as CC12M"
+        return (
+            f"{beside}: a subset, or cut off at the end of a line. A subset can be trained on; its "
+            "scores do not compare with the papers'"
+        )
+    return "Nothing published to compare with"
 
 
 def _listed(reasons: Counter[str]) -> str:

@@ -1,5 +1,6 @@
 """`prefixcap data`: the verdict is the exit code, the page shows the photos."""
 
+import json
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from prefixcap.cli import main as cli
+from tests.datasets.downloads import put_output, put_tsv
 from tests.tiny_run import PHOTOS, write_photos
 
 
@@ -79,3 +81,31 @@ def test_name_that_no_terminal_can_show_is_escaped(tmp_path):
     done = subprocess.run(words, env=strict, capture_output=True, text=True, check=False)
     assert (done.returncode, "internal error" in done.stderr) == (1, False)
     assert "caf\\udce9.jpg: is not a picture" in done.stdout
+
+
+def test_manifest_of_conceptual_captions_is_written(tmp_path, capsys):
+    put_output(tmp_path / "photos")
+    tsv, file = put_tsv(tmp_path / "Train_GCC-training.tsv"), tmp_path / "manifest.jsonl"
+    words = ["data", "check", "conceptual", str(tsv), "--manifest", str(file)]
+    assert cli.main(words) == 0
+    assert "links of the TSV: 5. DIFFERS from the published 3,318,333" in capsys.readouterr().out
+    rows = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+    assert [row["path"] is not None for row in rows] == [True, False, True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "out", "said"),
+    [
+        ("conceptual", "photos", "new.jsonl", "expected that file. Give the TSV as the path"),
+        ("conceptual", "a.tsv", "a.tsv", "would replace its own TSV"),
+        ("csv", "a.tsv", "new.jsonl", 'expected "conceptual", found "csv"'),
+    ],
+)
+def test_manifest_of_anything_else_is_refused(tmp_path, capsys, name, path, out, said):
+    put_output(tmp_path / "photos")
+    before = put_tsv(tmp_path / "a.tsv").read_bytes()
+    words = ["data", "check", name, str(tmp_path / path), "--manifest", str(tmp_path / out)]
+    assert cli.main(words) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and said in error
+    assert (tmp_path / "a.tsv").read_bytes() == before and not (tmp_path / "new.jsonl").exists()

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from prefixcap.datasets import photo_source, read, remarks
+from prefixcap.datasets import edition, photo_source, read, remarks
 from prefixcap.datasets.conceptual import manifest, read_links
+from prefixcap.datasets.counts import PUBLISHED, Published, compare
 from prefixcap.errors import InputError
 from tests.datasets.conftest import jpeg
 from tests.datasets.downloads import DEAD, LINKS, put_output, put_tsv
@@ -78,6 +79,33 @@ def test_manifest_without_parquet_knows_no_reasons(tmp_path: Path):
     assert (found.found, found.reasons()) == (3, {"not found": 2})
 
 
+@pytest.mark.parametrize("rows", [5, 4, 6])
+def test_rows_of_the_tsv_are_compared_with_those_published(tmp_path: Path, monkeypatch, rows: int):
+    """A TSV cut at the end of a line has nothing else to show it. The photos say nothing of it."""
+    known = (Published(5, 5, "a paper"),)
+    monkeypatch.setitem(PUBLISHED, "conceptual", {"train": known})
+    folder, tsv = put_output(tmp_path / "photos"), put_tsv(tmp_path / TSV)
+    lines = [*tsv.read_text("utf-8").splitlines(True), "new\thttp://example.org/new.jpg\n"]
+    tsv.write_text("".join(lines[:rows]), "utf-8")
+    links, *_ = remarks("conceptual", tsv)
+    assert (links.what, links.count) == ("links of the TSV", rows)
+    as_published = rows == 5
+    assert links.advice.startswith("As published (a paper)") == as_published
+    assert links.advice.startswith("DIFFERS from the published 5") != as_published
+    assert ("img2dataset tried 5 links" in links.advice) != as_published
+    tried, *_ = remarks("conceptual", folder)
+    assert (tried.count, tried.advice) == (5, "As published (a paper)")
+    [count] = compare(edition("conceptual", tsv), read("conceptual", tsv))
+    assert count.published is None
+
+
+def test_tsv_without_a_last_line_end_is_remarked(tmp_path: Path):
+    put_output(tmp_path / "photos")
+    tsv = put_tsv(tmp_path / TSV)
+    tsv.write_bytes(tsv.read_bytes()[:-3])
+    assert remarks("conceptual", tsv)[-1].what == "last rows without a line end"
+
+
 def test_photos_of_another_tsv_or_none_are_refused(tmp_path: Path):
     tsv = tmp_path / TSV
     tsv.write_text("another caption\thttp://example.org/bus.jpg\n")
@@ -104,10 +132,10 @@ def test_line_that_is_only_a_link_is_refused(tmp_path: Path):
 
 def test_links_without_a_photo_are_remarked_with_their_reasons(tmp_path: Path):
     folder = put_output(tmp_path / "photos", table=True)
-    [remark] = remarks("conceptual", put_tsv(tmp_path / TSV))
+    _, remark = remarks("conceptual", put_tsv(tmp_path / TSV))
     assert (remark.what, remark.count) == ("links of the TSV without a photo", len(DEAD))
     assert remark.examples[0] == f"row 1: {LINKS[1][1]}: {DEAD[1][1]}"
     assert remark.advice.startswith("3 of 5 links have theirs, the others not: HTTP Error 404")
-    [remark] = remarks("conceptual", folder)
+    _, remark = remarks("conceptual", folder)
     assert (remark.what, remark.count) == ("links of train without a photo", len(DEAD))
     assert set(remark.examples) == {"HTTP Error 404: Not Found: 1", "corrupt: 1"}
