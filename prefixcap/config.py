@@ -388,6 +388,9 @@ def explain(error: ValidationError) -> str:
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
             message = "there is no such setting"
+        if item["type"] == "string_type" and isinstance(item["input"], int | float):
+            text = str(item["input"]).lower()  # bare, TOML reads it as a number or a truth value
+            message = f"{message}; text is put in quotes: --set '{key}=\"{text}\"'"
         found = "" if isinstance(item["input"], dict) else f" (found {item['input']!r})"
         parts.append(f"{key}: {message}{found}")
     return "; ".join(parts)

@@ -2,7 +2,14 @@
 
 import pytest
 
-from prefixcap.config import DecodeOptions, ModelConfig, parse, read_toml, with_overrides
+from prefixcap.config import (
+    DecodeOptions,
+    EncoderConfig,
+    ModelConfig,
+    parse,
+    read_toml,
+    with_overrides,
+)
 from prefixcap.errors import InputError
 
 
@@ -54,6 +61,15 @@ def test_overrides_reach_nested_tables_and_leave_the_rest():
 def test_malformed_overrides_are_refused(assignment):
     with pytest.raises(InputError, match="--set"):
         with_overrides({"train": {"lr": 1.0}}, [assignment])
+
+
+@pytest.mark.parametrize("text", ["10", "nan", "true"])
+def test_text_that_reads_as_a_number_is_to_be_quoted(text):
+    with pytest.raises(InputError) as caught:
+        parse(EncoderConfig, with_overrides({"name": "x"}, [f"name={text}"]), "r.toml")
+    hint = f"--set 'name=\"{text}\"'"
+    assert hint in str(caught.value)
+    assert with_overrides({}, [f'name="{text}"']) == {"name": text}
 
 
 def test_a_file_that_is_not_toml_is_refused(tmp_path):
