@@ -11,7 +11,7 @@ from pathlib import Path
 
 from prefixcap.datasets import edition, photo_source, read, remarks
 from prefixcap.datasets.counts import SplitCount, compare
-from prefixcap.datasets.oddities import LONGEST_WORDS, encoding_oddity, is_overlong
+from prefixcap.datasets.oddities import TOO_LONG, encoding_oddity, has_word, is_overlong
 from prefixcap.datasets.pictures import Fingerprint, fingerprint, near_duplicates
 from prefixcap.datasets.records import CaptionRecord, Remark
 from prefixcap.errors import InputError
@@ -169,7 +169,11 @@ def _check_captions(records: Sequence[CaptionRecord]) -> Iterator[Finding]:
         _place(record) for record in records if not record.captions and record.split != "test"
     ]
     captions = [(record, caption) for record in records for caption in record.captions]
-    empty = [_place(record) for record, caption in captions if not caption]
+    empty = [
+        _quoted(record, caption) if caption else _place(record)
+        for record, caption in captions
+        if not has_word(caption)
+    ]
     long = [_quoted(record, caption) for record, caption in captions if is_overlong(caption)]
     twice = [
         _quoted(record, caption)
@@ -179,9 +183,7 @@ def _check_captions(records: Sequence[CaptionRecord]) -> Iterator[Finding]:
     ]
     yield from _finding("images without captions", without, True, "Caption them or leave them out")
     yield from _finding("empty captions", empty, True, "Write or remove them")
-    yield from _finding(
-        f"captions of more than {LONGEST_WORDS} words", long, True, "Shorten or remove them"
-    )
+    yield from _finding(f"captions of {TOO_LONG}", long, True, "Shorten or remove them")
     yield from _finding(
         "captions twice at one image", twice, False, "They weigh double; remove one if not meant"
     )

@@ -10,6 +10,7 @@ from PIL import Image
 
 from prefixcap.dataset_check import DatasetCheck, check
 from prefixcap.datasets import read
+from prefixcap.datasets.oddities import TOO_LONG
 from tests.datasets.conftest import jpeg, put_json, put_photos, put_tar
 from tests.datasets.downloads import put_output, put_tsv
 
@@ -57,9 +58,11 @@ def test_sound_data_has_no_findings(tmp_path: Path):
     ("row", "what", "example"),
     [
         (("b.jpg", "train", ""), "empty captions", "b.jpg (train)"),
+        (("b.jpg", "train", "."), "empty captions", "b.jpg (train): '.'"),
+        (("b.jpg", "train", "\u72ac" * 1_000), f"captions of {TOO_LONG}", "\\u72ac"),
         (
             ("b.jpg", "train", "word " * 999),
-            "captions of more than 200 words",
+            f"captions of {TOO_LONG}",
             "b.jpg (train): 'word",
         ),
         (

@@ -4,6 +4,13 @@ import re
 import unicodedata
 
 LONGEST_WORDS = 200  # the longest published captions have 82 words (Flickr30k) and 50 (COCO)
+# Words are counted by their blanks, which Chinese has not. COCO's longest caption has 250 letters
+# and signs, its longest word 27; 200 words of ten letters fit into 2,200.
+LONGEST_CHARACTERS, LONGEST_WORD = 2_200, 200
+TOO_LONG = (
+    f"more than {LONGEST_WORDS} words, {LONGEST_CHARACTERS:,} characters, or {LONGEST_WORD} "
+    "without a blank"
+)
 
 _ENTITY = re.compile(r"&(?:[a-z]{2,6}|#\d{1,6}|#x[0-9a-f]{1,5});", re.IGNORECASE)
 _FOREIGN_RUN = re.compile(r"[^\x00-\x7f]{2,}")
@@ -27,8 +34,20 @@ def encoding_oddity(caption: str) -> str | None:
 
 
 def is_overlong(caption: str) -> bool:
-    """True for more words than any published caption has: text of a page, not of a photo."""
-    return caption.count(" ") >= LONGEST_WORDS
+    """True for more words or characters than any published caption has: text of a page.
+
+    So is a word of that many characters: what has no blanks, or a sentence of Chinese.
+    """
+    return (
+        caption.count(" ") >= LONGEST_WORDS
+        or len(caption) > LONGEST_CHARACTERS
+        or len(caption) > LONGEST_WORD < max(map(len, caption.split(" ")))
+    )
+
+
+def has_word(caption: str) -> bool:
+    """True for a caption with a letter or digit of any script; "." or a smiley says nothing."""
+    return any(letter.isalnum() for letter in caption)
 
 
 def _is_control(letter: str) -> bool:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from prefixcap.datasets.oddities import LONGEST_WORDS, is_overlong
+from prefixcap.datasets.oddities import TOO_LONG, is_overlong
 from prefixcap.datasets.records import CaptionRecord
 from prefixcap.errors import InputError
 
@@ -25,6 +25,6 @@ def refuse_untrainable(records: Sequence[CaptionRecord], source: str) -> None:
             if is_overlong(caption):
                 words = caption.count(" ") + 1
                 raise InputError(
-                    f"{where} has a caption of {words} words, expected at most {LONGEST_WORDS}. "
-                    "Shorten or remove it."
+                    f"{where} has a caption of {words:,} words and {len(caption):,} characters, "
+                    f"which is {TOO_LONG}. Shorten or remove it."
                 )

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefixcap.datasets.oddities import LONGEST_WORDS, encoding_oddity, is_overlong
+from prefixcap.datasets.oddities import LONGEST_WORDS, encoding_oddity, has_word, is_overlong
 
 SOUND = [
     "A dog's bowl & 3 < 4; 50% off!",
@@ -56,3 +56,39 @@ def test_ascii_without_entities_is_never_odd(caption: str):
 def test_overlong_begins_after_the_limit():
     assert not is_overlong(" ".join(["a"] * LONGEST_WORDS))
     assert is_overlong(" ".join(["a"] * (LONGEST_WORDS + 1)))
+
+
+@pytest.mark.parametrize(
+    "caption",
+    [
+        "x" * 3_000,
+        "\u72ac" * 1_000,
+        "\u72ac" * 201,
+        "a dog " + "\u72ac" * 201,
+        ("x" * 25 + " ") * 99,
+    ],
+)
+def test_overlong_without_many_blanks(caption: str):
+    assert is_overlong(caption)
+
+
+@pytest.mark.parametrize("caption", ["\u72ac" * 200, "photograph " * 199 + "photograph", ""])
+def test_as_long_as_may_be(caption: str):
+    assert not is_overlong(caption)
+
+
+@pytest.mark.parametrize(
+    ("caption", "says"),
+    [
+        ("A dog.", True),
+        ("7", True),
+        ("\u72ac", True),
+        ("\u0643", True),
+        (".", False),
+        ("- ...", False),
+        ("\U0001f600", False),
+        ("", False),
+    ],
+)
+def test_caption_without_letter_or_digit_has_no_word(caption: str, says: bool):
+    assert has_word(caption) == says

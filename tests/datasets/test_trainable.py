@@ -22,7 +22,8 @@ def test_ordinary_captions_pass():
         ([], "data: no images to train on"),
         ([record("A dog."), record()], r"image 7 \(train\) has no captions"),
         ([record("A dog.", "")], "has an empty caption"),
-        ([record("word " * 999 + "word")], "a caption of 1000 words, expected at most 200"),
+        ([record("word " * 999 + "word")], "a caption of 1,000 words and 4,999 characters"),
+        ([record("x" * 3_000)], "1 words and 3,000 characters, which is more than 200 words, 2,2"),
     ],
 )
 def test_what_cannot_be_learned_is_refused(records: list[CaptionRecord], problem: str):
