@@ -12,7 +12,7 @@ from prefixcap.atomic import write_text
 from prefixcap.datasets import photo_source, read
 from prefixcap.datasets.records import CaptionRecord
 from prefixcap.errors import InputError
-from prefixcap.images import open_rgb
+from prefixcap.images import Skipped, open_rgb
 from prefixcap.web_page import photo_uri, web_page
 
 
@@ -25,6 +25,19 @@ class SheetOptions:
     thumbnail_px: int = 240  # long side
 
 
+@dataclass(frozen=True)
+class Sheet:
+    """What a sheet shows.
+
+    Attributes:
+        photos: on it, those included that could not be read.
+        skipped: photos that could not be read; the reason stands in their place.
+    """
+
+    photos: int
+    skipped: tuple[Skipped, ...]
+
+
 def show(
     name: str,
     path: Path,
@@ -32,8 +45,8 @@ def show(
     split: str | None = None,
     images: Path | None = None,
     options: SheetOptions | None = None,
-) -> int:
-    """Number of photos on the sheet written to `output`, a random sample of a dataset.
+) -> Sheet:
+    """What is on the sheet written to `output`, a random sample of a dataset.
 
     The same seed gives the same sample. A photo that cannot be opened is shown as the reason.
 
@@ -47,25 +60,33 @@ def show(
     count = min(options.samples, len(records))
     places = sorted(random.Random(options.seed).sample(range(len(records)), count))
     title = f"{name}: {count} of {len(records):,} images"
-    write_text(output, sheet([records[place] for place in places], title, options.thumbnail_px))
-    return count
+    page, skipped = sheet([records[place] for place in places], title, options.thumbnail_px)
+    write_text(output, page)
+    return Sheet(count, tuple(skipped))
 
 
-def sheet(records: Sequence[CaptionRecord], title: str, thumbnail_px: int) -> str:
-    """HTML of a sheet with the photos and captions of `records`; all text is escaped."""
-    figures = "\n".join(_figure(record, thumbnail_px) for record in records)
+def sheet(
+    records: Sequence[CaptionRecord], title: str, thumbnail_px: int
+) -> tuple[str, list[Skipped]]:
+    """HTML of a sheet with the photos and captions of `records`, and what could not be read.
+
+    All text is escaped.
+    """
+    skipped: list[Skipped] = []
+    figures = "\n".join(_figure(record, thumbnail_px, skipped) for record in records)
     heading = escape(title)
     body = f"<h1>{heading}</h1>\n<main>\n{figures}\n</main>"
-    return web_page(heading, body, "dataset_sheet.css")
+    return web_page(heading, body, "dataset_sheet.css"), skipped
 
 
-def _figure(record: CaptionRecord, thumbnail_px: int) -> str:
-    """One photo with its captions, id and split."""
+def _figure(record: CaptionRecord, thumbnail_px: int, skipped: list[Skipped]) -> str:
+    """One photo with its captions, id and split; one that cannot be read is added to `skipped`."""
     label = ", ".join(part for part in (record.image_id, record.split, record.domain) if part)
     captions = "".join(f"<p>{escape(_visible(caption))}</p>" for caption in record.captions)
     try:
         photo = _embedded(open_rgb(photo_source(record.path)), thumbnail_px, label)
     except InputError as error:
+        skipped.append(Skipped(record.image_id, str(error)))
         photo = f'<p class="error">{escape(_visible(str(error)))}</p>'
     return (
         f"<figure>{photo}<figcaption>{captions or '<p>(no captions)</p>'}"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from prefixcap.dataset_sheet import SheetOptions, show
+from prefixcap.dataset_sheet import Sheet, SheetOptions, show
 from prefixcap.errors import InputError
 from tests.datasets.conftest import put_photos
 
@@ -43,7 +43,7 @@ def put_jsonl(folder: Path, captions: list[str]) -> Path:
 def test_sheet_holds_its_pictures_and_fetches_nothing(tmp_path: Path):
     path = put_jsonl(tmp_path, [f"caption {n}" for n in range(5)])
     options = SheetOptions(samples=3, thumbnail_px=20)
-    assert show("jsonl", path, tmp_path / "sheet.html", options=options) == 3
+    assert show("jsonl", path, tmp_path / "sheet.html", options=options) == Sheet(3, ())
     page = Page((tmp_path / "sheet.html").read_text(encoding="utf-8"))
     sources = [attributes["src"] for tag, attributes in page.tags if tag == "img"]
     assert len(sources) == 3 and len(re.findall(r"caption \d", page.text)) == 3
@@ -78,7 +78,8 @@ def test_same_seed_gives_the_same_sheet_and_another_another(tmp_path: Path):
 def test_missing_photo_is_shown_as_the_reason(tmp_path: Path):
     path = put_jsonl(tmp_path, ["one", "two"])
     (tmp_path / "1.jpg").unlink()
-    assert show("jsonl", path, tmp_path / "sheet.html") == 2
+    found = show("jsonl", path, tmp_path / "sheet.html")
+    assert (found.photos, [one.key for one in found.skipped]) == (2, ["1.jpg"])
     page = Page((tmp_path / "sheet.html").read_text(encoding="utf-8"))
     assert "1.jpg: there is no such file" in page.text and "two" in page.text
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from prefixcap.cli.progress import printable
+from prefixcap.cli.progress import name_skipped, printable
 from prefixcap.cli.source import Images, Name, Split, Where
 from prefixcap.cli.watch import Watcher
 from prefixcap.errors import InputError
@@ -63,9 +63,14 @@ def show(
     samples: Annotated[int, typer.Option(min=1, help="Photos on the page.")] = 48,
     seed: Annotated[int, typer.Option(help="The same seed shows the same photos.")] = 0,
 ) -> None:
-    """Show a random sample of photos with their captions on one HTML page."""
+    """Show a random sample of photos with their captions on one HTML page.
+
+    The exit code is 1 where a photo could not be read.
+    """
     from prefixcap.dataset_sheet import SheetOptions
     from prefixcap.dataset_sheet import show as write_sheet
 
-    count = write_sheet(name, path, out, split, images, SheetOptions(samples, seed))
-    typer.echo(f"Open {out} in a browser: {count} photos.")
+    sheet = write_sheet(name, path, out, split, images, SheetOptions(samples, seed))
+    unread = f", {len(sheet.skipped)} of them could not be read" if sheet.skipped else ""
+    typer.echo(f"Open {out} in a browser: {sheet.photos} photos{unread}.")
+    name_skipped(sheet.skipped)

@@ -149,7 +149,7 @@ def name_skipped(photos: "Sequence[Skipped]") -> None:
 
 def _skipped_line(photo: "Skipped") -> str:
     """One photo that could not be read, and why."""
-    return f"skipped {printable(photo.key)}: {photo.reason}"
+    return f"skipped {printable(photo.key)}: {printable(photo.reason)}"
 
 
 def _score(caption: "Caption") -> str:

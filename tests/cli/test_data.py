@@ -52,6 +52,16 @@ def test_show_writes_a_page_with_as_many_photos_as_asked(tmp_path, capsys):
     assert page.read_text("utf-8").count("<img ") == 5 < PHOTOS
 
 
+def test_show_counts_photos_that_cannot_be_read(captioned, tmp_path, capsys):
+    broken = sorted(captioned.parent.glob("*.jpg"))[0]
+    broken.write_bytes(b"no photo")
+    page = tmp_path / "page.html"
+    assert cli.main(["data", "show", "csv", str(captioned), "--out", str(page)]) == 1
+    shown = capsys.readouterr()
+    assert shown.out.endswith("in a browser: 2 photos, 1 of them could not be read.\n")
+    assert shown.err.startswith(f"skipped {broken.name}: ") and page.is_file()
+
+
 @pytest.mark.parametrize("command", ["check", "show"])
 def test_an_unknown_format_is_one_line_and_exit_code_2(command, tmp_path, capsys):
     assert cli.main(["data", command, "flickr9k", str(tmp_path)]) == 2
