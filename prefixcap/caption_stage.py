@@ -42,6 +42,7 @@ from prefixcap.stages import (
     count_trained,
     load_photos,
     prepare,
+    report_missing,
     start_from,
     taken_over,
 )
@@ -360,32 +361,3 @@ def _sample(
             with torch.no_grad():
                 embeddings = encoder.eval()(pixels)
         yield embeddings
-
-
-def report_missing(
-    store: EmbeddingStore,
-    records: Sequence[CaptionRecord],
-    missing: np.ndarray,
-    run: RunFolder,
-    watch: Watch,
-) -> None:
-    """Log and say how many photos are not stored; `missing` (M,) bool.
-
-    Raises:
-        InputError: none is.
-    """
-    count = int(missing.sum())
-    if count == len(records):
-        raise InputError(
-            f"{store.folder}: holds none of the recipe's {count:,} photos, such as "
-            f"{records[0].image_id}; it was made for others. Make one of these: prefixcap embed "
-            "RECIPE --set store=FOLDER"
-        )
-    if count:
-        run.log(photos_not_stored=count)
-        if watch.note:
-            first = records[int(missing.argmax())].image_id
-            watch.note(
-                f"{count:,} of {len(records):,} photos are not in {store.folder}, such as {first}, "
-                "and are left out"
-            )

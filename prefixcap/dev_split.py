@@ -44,7 +44,7 @@ class DevSplit:
     ) -> None:
         """`parts` are the records of each source, `token_ids` those of a record's captions.
 
-        `note` is told, once, of photos that cannot be read.
+        `note` is told, once, of photos that cannot be read or are not stored.
 
         Raises:
             InputError: a source has nothing to judge by.
@@ -52,7 +52,7 @@ class DevSplit:
         self.recipe, self.run, self.token_ids, self.note = recipe, run, token_ids, note
         self.store = EmbeddingStore(expand(recipe.store)) if recipe.store else None
         self.parts = parts
-        self.unread: dict[str, str] = {}  # why photos could not be read, by image id
+        self.unread: dict[str, str] = {}  # why photos are not judged by, by image id
         self._check()
 
     def scores(self, captioner: Captioner, step: int) -> dict[str, float]:
@@ -84,22 +84,35 @@ class DevSplit:
             stored = stored_records(part, self.store)
             judged = [record for record in stored or part if record.captions]
             opens = self.recipe.stage != "language" and not stored
+            if stored:
+                self._miss(part, stored)
             if not any(not opens or open_photos([record])[0] for record in judged):
                 raise InputError(
                     f"{source.path}: no photo of this [[dev]] can be read and has captions, so "
                     "nothing could be judged by it; name another, or leave [[dev]] out"
                 )
 
+    def _miss(self, part: Sequence[CaptionRecord], stored: Sequence[CaptionRecord]) -> None:
+        """Note the photos of a source that the store does not have, though it has others of it."""
+        there = {record.image_id for record in stored}
+        self.unread |= {
+            record.image_id: f"{record.image_id} is not in {self.store.folder}"
+            for record in part
+            if record.image_id not in there
+        }
+
     def _tell_unread(self) -> None:
-        """Log photos that could not be read, and say so; once."""
+        """Log photos that are not judged by, of all processes, and say so; once."""
+        for found in self.run.processes.gathered(self.unread):
+            self.unread |= found
         if not self.unread or not self.note:
             return
         for image_id, reason in self.unread.items():
             self.run.log(skipped=image_id, reason=reason)
         first = next(iter(self.unread.values()))
         self.note(
-            f"{len(self.unread)} photos of [[dev]] cannot be read, such as {first}, and are not "
-            f"judged by; {self.run.path / LOG_FILE} names them all"
+            f"{len(self.unread)} photos of [[dev]] are not judged by, such as {first}; "
+            f"{self.run.path / LOG_FILE} names them all"
         )
         self.note = None
 

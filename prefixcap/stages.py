@@ -161,6 +161,8 @@ def distill_recipe(recipe: Recipe, run: RunFolder, watch: Watch) -> None:
     classifier = classifier.float() if isinstance(classifier, nn.Linear) else None
     task = Distiller(student, classifier, statistics, recipe.distill)
     photos = load_photos(records, recipe, run, watch)
+    stored = store.rows_of([record.image_id for record in records]) >= 0
+    report_missing(store, records, photos.readable & ~stored, run, watch)
     source = PixelSource(photos, recipe.views, student.config.preprocess)
     batches = DistillBatches(
         records,
@@ -264,6 +266,35 @@ def load_photos(
         if watch.note:
             watch.note(f"{found} {first.reason}; {run.path / LOG_FILE} names them all")
     return photos
+
+
+def report_missing(
+    store: EmbeddingStore,
+    records: Sequence[CaptionRecord],
+    missing: np.ndarray,
+    run: RunFolder,
+    watch: Watch,
+) -> None:
+    """Log and say how many photos are not stored; `missing` (M,) bool.
+
+    Raises:
+        InputError: none is.
+    """
+    count = int(missing.sum())
+    if count == len(records):
+        raise InputError(
+            f"{store.folder}: holds none of the recipe's {count:,} photos, such as "
+            f"{records[0].image_id}; it was made for others. Make one of these: prefixcap embed "
+            "RECIPE --set store=FOLDER"
+        )
+    if count:
+        run.log(photos_not_stored=count)
+        if watch.note:
+            first = records[int(missing.argmax())].image_id
+            watch.note(
+                f"{count:,} of {len(records):,} photos are not in {store.folder}, such as {first}, "
+                "and are left out"
+            )
 
 
 def save_encoder(run: Path, encoder: ImageEncoder) -> None:

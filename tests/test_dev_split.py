@@ -16,6 +16,7 @@ from prefixcap.embeddings import EmbeddingStore, StoreItem
 from prefixcap.errors import InputError
 from prefixcap.model import CaptionBatch
 from prefixcap.recipe import load_recipe
+from prefixcap.report.log import read_log
 from prefixcap.run_folder import RunFolder
 from prefixcap.store_build import build_store
 from tests.tiny_captioner import save_tiny_model
@@ -101,9 +102,22 @@ def test_dev_photos_that_cannot_be_read_are_said_once_and_named(world, captioner
     for step in (1, 2):
         split.scores(captioner, step)
     [note] = notes
-    assert note.startswith(f"1 photos of [[dev]] cannot be read, such as {gone.path}: ")
+    assert note.startswith(f"1 photos of [[dev]] are not judged by, such as {gone.path}: ")
     lines = [json.loads(line) for line in (split.run.path / "log.jsonl").read_text().splitlines()]
     assert [line["skipped"] for line in lines] == [gone.image_id]
+
+
+def test_dev_photos_that_the_store_lacks_are_said_too(world, captioner, tmp_path):
+    [records] = dev_split(world, captioner, "some").parts
+    items = [StoreItem(record.image_id, record.path) for record in records[1:]]
+    build_store(tmp_path / "store", captioner.encoder, items)
+    split, notes = dev_split(world, captioner, "lacks", f'store="{tmp_path}/store"'), []
+    split.note = notes.append
+    split.scores(captioner, 1)
+    [note] = notes
+    missing = records[0].image_id
+    assert note.startswith(f"1 photos of [[dev]] are not judged by, such as {missing} is not in ")
+    assert read_log(split.run.path / "log.jsonl").left_out == 1
 
 
 @pytest.mark.parametrize("change", [{"captions": ()}, {"path": Path("gone.jpg")}])

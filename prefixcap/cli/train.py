@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from prefixcap.cli.progress import Stopped, name_skipped
+from prefixcap.cli.progress import Stopped, counted, name_skipped
 from prefixcap.cli.watch import Watcher
 
 if TYPE_CHECKING:
@@ -58,7 +58,10 @@ def train(
         str | None, typer.Option(help="Such as cpu or cuda. Default: the recipe's train.device.")
     ] = None,
 ) -> None:
-    """Train what a recipe describes. Stopped, the same command continues exactly there."""
+    """Train what a recipe describes. Stopped, the same command continues exactly there.
+
+    The exit code is 1 where photos were left out, because they cannot be read or are not stored.
+    """
     from prefixcap.recipe import load_recipe
 
     loaded = load_recipe(recipe, settings)
@@ -84,7 +87,26 @@ def train(
             typer.echo(saved, err=True)
         return  # SIGTERM is how schedulers end a job that will go on: not a failure
     if processes.is_main:
-        typer.echo(f"{run.path}: done")
+        _finish(run.path)
+
+
+def _finish(run: Path) -> None:
+    """Say that a run is done and what it went without.
+
+    By its log: one that is run again when it is done judges no dev photo.
+
+    Raises:
+        typer.Exit: photos were left out.
+    """
+    from prefixcap.report.log import read_log
+    from prefixcap.run_folder import LOG_FILE
+
+    left_out = read_log(run / LOG_FILE).left_out
+    if not left_out:
+        typer.echo(f"{run}: done")
+        return
+    typer.echo(f"{run}: done, {counted(left_out)} left out (see {run / LOG_FILE})")
+    raise typer.Exit(1)
 
 
 def _watch(watcher: Watcher) -> "Watch":

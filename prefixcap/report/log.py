@@ -20,6 +20,7 @@ class TrainingLog:
         trained_parameters: weights that the run changes, None where it did not say.
         seconds: wall-clock time from the first step, validation included, of all its starts.
         damaged: lines that cannot be read.
+        left_out: photos that could not be read or are not stored, of training and of dev.
     """
 
     losses: dict[int, float] = field(default_factory=dict)
@@ -28,6 +29,7 @@ class TrainingLog:
     trained_parameters: int | None = None
     seconds: float = 0.0
     damaged: int = 0
+    left_out: int = 0
 
     @property
     def last_step(self) -> int:
@@ -63,6 +65,7 @@ def read_log(path: Path) -> TrainingLog:
         parameters,
         _seconds(lines),
         damaged,
+        _left_out(lines),
     )
 
 
@@ -93,6 +96,14 @@ def _values(line: dict[str, Any]) -> Iterator[tuple[str, float]]:
     for name, value in line.items():
         if name not in NOT_SCORES and isinstance(value, int | float):
             yield name, float(value)
+
+
+def _left_out(lines: list[dict[str, Any]]) -> int:
+    """Photos that the run went without; every start names them again, or counts them."""
+    not_stored = 0
+    for line in lines:
+        not_stored = line.get("photos_not_stored", not_stored)
+    return not_stored + len({line["skipped"] for line in lines if "skipped" in line})
 
 
 def _seconds(lines: list[dict[str, Any]]) -> float:

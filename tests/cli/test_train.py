@@ -80,6 +80,36 @@ def test_a_finished_run_is_not_trained_again(world, model, capsys):
     assert trained == []
 
 
+def test_photos_left_out_make_the_exit_code_1_at_every_call(tmp_path, capsys):
+    data = write_photos(tmp_path / "data")
+    photos = sorted((data / "images").iterdir())
+    for broken in (photos[0], photos[-1]):  # of the train list, of the dev list
+        broken.write_bytes(b"no photo")
+    (tmp_path / "c.toml").write_text(caption_recipe(data))
+    words = ["train", str(tmp_path / "c.toml"), "--runs", str(tmp_path), "--set", "train.epochs=1"]
+    for _ in ("trained", "finished already"):
+        assert cli.main(words) == 1
+        run = tmp_path / "tiny"
+        said = f"{run}: done, 2 photos left out (see {run / 'log.jsonl'})\n"
+        assert capsys.readouterr().out == said
+    assert (tmp_path / "tiny" / "model" / "model.safetensors").is_file()
+
+
+def test_photos_that_are_not_stored_make_the_exit_code_1(world, tmp_path, capsys):
+    """A distillation goes without them too; this one reads the photo in two sources."""
+    data = write_photos(tmp_path / "data")
+    text = distill_recipe(data, world / "teacher", tmp_path / "store")
+    (tmp_path / "d.toml").write_text(text)
+    broken = sorted((data / "images").iterdir())[0]
+    whole = broken.read_bytes()
+    broken.write_bytes(b"no photo")
+    assert cli.main(["embed", str(tmp_path / "d.toml")]) == 1
+    broken.write_bytes(whole)
+    words = ["train", str(tmp_path / "d.toml"), "--runs", str(tmp_path), "--set", "train.epochs=1"]
+    assert cli.main(words) == 1
+    assert "done, 2 photos left out" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -31,6 +31,18 @@ def test_a_line_cut_off_by_a_kill_is_counted_and_the_rest_read(tmp_path):
     assert read_log(tmp_path / "none.jsonl") == TrainingLog()
 
 
+def test_photos_left_out_count_once_however_often_the_run_began(tmp_path):
+    path = tmp_path / "log.jsonl"
+    start = (
+        '{"skipped": "a.jpg", "reason": "is damaged"}\n{"skipped": "b.jpg", "reason": "gone"}\n'
+        '{"photos_not_stored": 3}\n{"step": 1, "loss": 2.0}\n'
+    )
+    path.write_text(start)
+    assert read_log(path).left_out == 5
+    path.write_text(start + start)
+    assert read_log(path).left_out == 5
+
+
 def test_smoothing_keeps_a_constant_and_leaves_few_values_alone():
     assert smoothed([3.0] * 300) == pytest.approx([3.0] * 300)
     assert smoothed([1.0, 9.0, 4.0]) == [1.0, 9.0, 4.0]
