@@ -96,7 +96,8 @@ def test_header_says_row_command_cost_and_scores(path):
     stated = re.search(r"([\d,]{9,})( trainable parameters| here)", header)
     if stated:
         assert int(stated[1].replace(",", "")) == trained_parameters(load_recipe(path))
-    assert f"runs/{load_recipe(path).name}/best" in header or path.parent.name == "figure7"
+    length = "-k$k" if path.parent.name == "figure7" else ""
+    assert f"prefixcap evaluate runs/{load_recipe(path).name}{length}/best" in header
 
 
 def test_names_of_the_recipes_are_all_different():

@@ -7,6 +7,7 @@ import pytest
 from prefixcap.config import read_toml
 from prefixcap.errors import InputError
 from prefixcap.recipe import expand, load_recipe
+from tests.small_recipes import checked_header, name_of, recipes_in
 from tests.tiny_run import caption_recipe
 
 REPOSITORY = Path(__file__).parent.parent
@@ -20,6 +21,14 @@ def test_every_recipe_parses_and_says_its_command(path):
     header = path.read_text(encoding="utf-8").split("\n\n")[0]
     assert f"prefixcap train {path.relative_to(REPOSITORY).as_posix()}" in header
     assert recipe.name
+
+
+@pytest.mark.parametrize("path", recipes_in(("flickr8k", "mini", "studies")), ids=name_of)
+def test_header_of_own_recipes_and_studies_says_what_others_say(path):
+    """Those of the papers' rows are looked at by test_paper_recipes.py and test_lstm_recipes.py."""
+    header = checked_header(path)
+    places = [header.index(f"\n# {said}:") for said in ("Command", "Cost", "Expected", "Reached")]
+    assert places == sorted(places)
 
 
 def test_unknown_key_is_an_error(tmp_path):
