@@ -161,9 +161,10 @@ def write_manifest(path: Path, file: Path, images: Path | None = None) -> None:
         InputError: `path` is no TSV, or `file` is, or errors of `read`.
     """
     if not path.is_file():
+        found = "a folder" if path.is_dir() else "not there"
         raise InputError(
-            f"{path}: a manifest lists the rows of a TSV, expected that file. Give the TSV as the "
-            "path, and this folder as --images."
+            f"{path}: {found}, expected a TSV, whose rows a manifest lists. Give the TSV as the "
+            "path, and img2dataset's folder as --images."
         )
     if file.exists() and file.samefile(path):
         raise InputError(f"{file}: the manifest would replace its own TSV. Give another file.")

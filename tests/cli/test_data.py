@@ -106,7 +106,8 @@ def test_manifest_of_conceptual_captions_is_written(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("name", "path", "out", "said"),
     [
-        ("conceptual", "photos", "new.jsonl", "expected that file. Give the TSV as the path"),
+        ("conceptual", "photos", "new.jsonl", "photos: a folder, expected a TSV"),
+        ("conceptual", "b.tsv", "new.jsonl", "b.tsv: not there, expected a TSV"),
         ("conceptual", "a.tsv", "a.tsv", "would replace its own TSV"),
         ("csv", "a.tsv", "new.jsonl", 'expected "conceptual", found "csv"'),
     ],
