@@ -20,7 +20,7 @@ from prefixcap.metrics import CiderReferences, DocumentFrequencies, score
 from prefixcap.metrics.ptb import tokenize_lines
 from prefixcap.preprocess import pixels
 from prefixcap.recipe import Recipe, SourceConfig, expand, load_recipe
-from prefixcap.stages import start_from
+from prefixcap.recipe_encoder import start_from
 
 BATCH = 32
 

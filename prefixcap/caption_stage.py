@@ -27,7 +27,7 @@ from prefixcap.datasets.records import CaptionRecord
 from prefixcap.datasets.trainable import refuse_untrainable
 from prefixcap.dev_split import DevSplit
 from prefixcap.embeddings import EmbeddingStore
-from prefixcap.encoder import ImageEncoder, StatedEncoder, build_encoder, load_encoder
+from prefixcap.encoder import ImageEncoder, StatedEncoder
 from prefixcap.errors import InputError
 from prefixcap.lora import load_plain
 from prefixcap.lstm import LstmCaptioner
@@ -35,6 +35,7 @@ from prefixcap.mapper import resized_positions
 from prefixcap.model import ClipCap
 from prefixcap.packed_loss import check_positions
 from prefixcap.recipe import Recipe, TrainConfig, expand
+from prefixcap.recipe_encoder import recipe_encoder
 from prefixcap.run_folder import RunFolder, files_digest, frozen_digest
 from prefixcap.self_critical import SelfCriticalBatches, self_critical_task
 from prefixcap.stages import (
@@ -43,8 +44,6 @@ from prefixcap.stages import (
     load_photos,
     prepare,
     report_missing,
-    start_from,
-    taken_over,
 )
 from prefixcap.tokenizer import CaptionTokenizer, train_bpe
 from prefixcap.train import Validation, fit
@@ -101,7 +100,7 @@ def caption_recipe(recipe: Recipe, run: RunFolder, watch: Watch) -> None:
     refuse_untrainable(records, recipe.name)
     earlier = _earlier_model(recipe)
     tokenizer = _tokenizer(recipe, records, earlier)
-    encoder = _encoder(recipe, earlier)
+    encoder = recipe_encoder(recipe, earlier.encoder if earlier and recipe.start_from else None)
     config = _model_config(recipe, encoder)
     model = model_class(config).build(config, tokenizer)
     model.encoder = encoder
@@ -266,25 +265,6 @@ def _tokenizer(
         lm = recipe.language_model
         return CaptionTokenizer.from_pretrained(lm.name, lm.revision)
     return train_bpe(captions, recipe.language_model.vocabulary)
-
-
-def _encoder(recipe: Recipe, earlier: CaptionModel | None) -> ImageEncoder:
-    """The recipe's encoder: loaded by name, or with weights of an earlier run."""
-    if recipe.encoder.stated_dim:
-        return StatedEncoder(recipe.encoder)
-    if not recipe.encoder.stored:
-        name = str(expand(recipe.encoder.name))
-        return load_encoder(recipe.encoder.model_copy(update={"name": name}))
-    if earlier is not None and recipe.start_from and not recipe.encoder_from:
-        return taken_over(recipe, earlier.encoder)
-    if recipe.stage == "caption" and not recipe.encoder_from and recipe.train.lr_encoder is None:
-        raise InputError(
-            f"recipe {recipe.name}: its encoder would stay random; name a distillation in "
-            "encoder_from, a model in start_from, or train it with train.lr_encoder"
-        )
-    encoder = build_encoder(recipe.encoder)
-    start_from(encoder, recipe.encoder_from)
-    return encoder
 
 
 class CaptionIds:

@@ -88,9 +88,10 @@ class MbConvConfig(Settings):
 class EncoderConfig(Settings):
     """Which frozen image encoder, and what is taken from it.
 
-    `name` is a hub name, a local folder or a weights file; it is empty where the encoder's weights
-    are stored with the model (`stored`). `normalize` divides each vector by its L2 norm. `mirrored`
-    takes the mean over a photo and its mirror image, at twice the cost; not in distillation.
+    `name` is a hub name, a local folder or a weights file. With `stored` the weights are part of
+    the model, and `name` is where they came from, if anywhere. `normalize` divides each vector by
+    its L2 norm. `mirrored` takes the mean over a photo and its mirror image, at twice the cost; not
+    in distillation.
     `stated_dim` is the width of its vectors where only a store of them is at hand, not its weights.
     """
 

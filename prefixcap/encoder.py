@@ -4,8 +4,9 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from prefixcap.clip_resnet import ClipResNet
+from prefixcap.clip_resnet import ClipResNet, ClipResNetSizes
 from prefixcap.config import EncoderConfig, PreprocessConfig
 from prefixcap.encoder_names import (
     clip_resnet_file,
@@ -26,13 +27,18 @@ from prefixcap.encoder_names import (
 )
 from prefixcap.errors import InputError
 from prefixcap.hub import CONFIG_FILE, model_file
-from prefixcap.imagenet_resnet import ImageNetResNet, sizes_named
+from prefixcap.imagenet_resnet import ImageNetResNet, ResNetSizes, sizes_named
 from prefixcap.mbconv import MbConvNet
 from prefixcap.mobilenet import MobileNetV2
 from prefixcap.preprocess import pixels, preprocess_from_folder
 from prefixcap.resnet import ResNet
 from prefixcap.tensor_files import read_tensors
-from prefixcap.transformer_encoders import build_transformer, load_transformer
+from prefixcap.transformer_encoders import (
+    TransformerEncoder,
+    build_transformer,
+    load_transformer,
+    transformer_of,
+)
 
 __all__ = ["ImageEncoder", "StatedEncoder", "build_encoder", "load_encoder", "resolve_encoder"]
 
@@ -145,6 +151,14 @@ class ImageEncoder(nn.Module):
             facts["mirrored"] = True
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
+    def network_settings(self) -> dict[str, Any] | None:
+        """What a network is built by that its `config` does not say, for `build_encoder`."""
+        if isinstance(self.network, TransformerEncoder):
+            return json.loads(self.network.model.config.to_json_string(use_diff=False))
+        if isinstance(self.network, ClipResNet | ImageNetResNet):
+            return asdict(self.network.sizes)
+        return None
+
     def _weights_digest(self) -> str:
         """Hash of the weights, as they were before `cast` unless they changed after it."""
         digest = _digest(self.network)
@@ -229,12 +243,17 @@ def load_encoder(
     return _wrapped(config, network).eval().requires_grad_(False).cast(dtype, device)
 
 
-def build_encoder(config: EncoderConfig) -> ImageEncoder:
+def build_encoder(config: EncoderConfig, settings: Path | None = None) -> ImageEncoder:
     """Encoder with random weights, to be trained or filled from a model's `encoder.*` tensors.
+
+    `settings` is a file of `ImageEncoder.network_settings`; None: sizes follow from `config`, or
+    from the files that it names.
 
     Raises:
         InputError: its sizes cannot be found.
     """
+    if settings is not None:
+        return _wrapped(config, _network_of(config, settings))
     if config.kind == "resnet" and config.resnet is not None:
         return _wrapped(config, ResNet(config.resnet))
     if config.kind == "mbconv" and config.mbconv is not None:
@@ -251,13 +270,35 @@ def build_encoder(config: EncoderConfig) -> ImageEncoder:
     return _wrapped(config, build_transformer(config.kind, file.parent, config.name))
 
 
-def stored_encoder(config: EncoderConfig) -> ImageEncoder | None:
+def stored_encoder(config: EncoderConfig, settings: Path | None) -> ImageEncoder | None:
     """Frozen encoder to be filled from its model's own file; None where its weights are elsewhere.
+
+    `settings` as in `build_encoder`.
 
     Raises:
         InputError: its sizes cannot be found.
     """
-    return build_encoder(config).requires_grad_(False) if config.stored else None
+    return build_encoder(config, settings).requires_grad_(False) if config.stored else None
+
+
+def _network_of(config: EncoderConfig, settings: Path) -> nn.Module:
+    """Network of a kind with weights still to come, built by what it was saved with.
+
+    Raises:
+        InputError: the file is damaged, or of a network of another kind.
+    """
+    try:
+        values = json.loads(settings.read_text(encoding="utf-8"))
+        if config.kind == "clip_resnet":
+            return ClipResNet(ClipResNetSizes(**{**values, "layers": tuple(values["layers"])}))
+        if config.kind == "imagenet_resnet":
+            return ImageNetResNet(ResNetSizes(**{**values, "depths": tuple(values["depths"])}))
+        return transformer_of(config.kind, values)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise InputError(
+            f"{settings}: are no settings of an encoder of kind {config.kind!r} ({error}); copy it "
+            "again"
+        ) from error
 
 
 def _load_network(config: EncoderConfig) -> nn.Module:

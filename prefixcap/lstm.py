@@ -14,7 +14,7 @@ from prefixcap.encoder import ImageEncoder, stored_encoder
 from prefixcap.errors import InputError
 from prefixcap.lstm_networks import OrderedCaptions, build_network
 from prefixcap.lstm_step import LstmState, LstmStepper
-from prefixcap.model_files import ModelFolder
+from prefixcap.model_files import ENCODER_CONFIG_FILE, ModelFolder
 from prefixcap.saved_model import SavedModel
 from prefixcap.tokenizer import CaptionTokenizer
 from prefixcap.word_vocabulary import special_ids
@@ -170,7 +170,8 @@ class LstmCaptioner(SavedModel):
 
     @classmethod
     def _from_settings(cls, found: ModelFolder) -> Self:
-        return cls(found.config, found.tokenizer, stored_encoder(found.config.encoder))
+        settings = found.files.get(ENCODER_CONFIG_FILE)
+        return cls(found.config, found.tokenizer, stored_encoder(found.config.encoder, settings))
 
     def _caption_modules(self, config: ModelConfig) -> dict[str, nn.Module]:
         return {"lstm": self.network}

@@ -16,7 +16,7 @@ from prefixcap.errors import InputError
 from prefixcap.language_model import PrefixDecoder, State
 from prefixcap.lora import add_adapters, merged
 from prefixcap.mapper import Mapper, build_mapper
-from prefixcap.model_files import LM_CONFIG_FILE, ModelFolder
+from prefixcap.model_files import ENCODER_CONFIG_FILE, LM_CONFIG_FILE, ModelFolder
 from prefixcap.packed_loss import Abilities, abilities_of, expected, packed_loss
 from prefixcap.packed_rows import PackedRows, pack
 from prefixcap.saved_model import SavedModel
@@ -198,7 +198,7 @@ class ClipCap(SavedModel):
     def _from_settings(cls, found: ModelFolder) -> Self:
         config = found.config
         lm = stored_causal_lm(config.language_model, found.files.get(LM_CONFIG_FILE))
-        encoder = stored_encoder(config.encoder)
+        encoder = stored_encoder(config.encoder, found.files.get(ENCODER_CONFIG_FILE))
         return cls(config, _mapper(config, lm), lm, found.tokenizer, encoder)
 
     def _caption_modules(self, config: ModelConfig) -> dict[str, nn.Module]:

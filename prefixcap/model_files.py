@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from huggingface_hub import HfApi
@@ -25,7 +26,8 @@ WEIGHTS_FILE = "model.safetensors"
 CARD_FILE = "README.md"
 FREQUENCIES_FILE = "frequencies.safetensors"  # of n-grams in captions, where votes need them
 LM_CONFIG_FILE = "language_model.json"  # transformers' settings of a stored LM that has a name
-EXTRA_FILES = (LM_CONFIG_FILE, FREQUENCIES_FILE)
+ENCODER_CONFIG_FILE = "encoder.json"  # what the network of a stored encoder is built by
+EXTRA_FILES = (LM_CONFIG_FILE, ENCODER_CONFIG_FILE, FREQUENCIES_FILE)
 BUILTIN = Path(__file__).parent / "builtin"
 SHOWN = 3  # tensors named in one error
 
@@ -51,10 +53,12 @@ class Extras:
     Attributes:
         lm_settings: of a stored language model that is not built from sizes in `config.json`.
         frequencies: of n-grams in captions, for `DecodeOptions.votes`.
+        encoder_settings: of a stored encoder whose network `config.json` does not describe.
     """
 
     lm_settings: PreTrainedConfig | None = None
     frequencies: DocumentFrequencies | None = None
+    encoder_settings: Mapping[str, Any] | None = None
 
 
 NO_EXTRAS = Extras()
@@ -164,6 +168,8 @@ def write_model(
         if extras.lm_settings is not None:
             values = json.loads(extras.lm_settings.to_json_string(use_diff=False))
             atomic.write_json(part / LM_CONFIG_FILE, values)
+        if extras.encoder_settings is not None:
+            atomic.write_json(part / ENCODER_CONFIG_FILE, extras.encoder_settings)
         if extras.frequencies is not None:
             extras.frequencies.save(part / FREQUENCIES_FILE)
         values = {"format_version": FORMAT_VERSION, **config.model_dump(mode="json")}

@@ -96,7 +96,8 @@ class SavedModel(nn.Module, ABC):
         if dtype is not None:
             tensors = {name: cast(tensor, dtype, name) for name, tensor in tensors.items()}
         text = card or model_card(config)
-        extras = Extras(self._lm_settings(config), self.frequencies)
+        network = self.encoder.network_settings() if config.encoder.stored else None
+        extras = Extras(self._lm_settings(config), self.frequencies, network)
         write_model(folder, config, tensors, self.tokenizer, text, extras)
 
     def _upload(

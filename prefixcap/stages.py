@@ -1,33 +1,31 @@
 """What each stage of a recipe trains: builds task and batches, calls `train.fit`."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
 from prefixcap.atomic import replacing
 from prefixcap.batches import PixelSource, read_dev_sources, read_sources
-from prefixcap.config import EncoderConfig, PreprocessConfig
+from prefixcap.config import PreprocessConfig
 from prefixcap.datasets.records import CaptionRecord
 from prefixcap.distill import Distiller, TeacherStatistics
 from prefixcap.distill_batches import DistillBatches, LookOptions
 from prefixcap.embeddings import EmbeddingStore, StoreItem
-from prefixcap.encoder import ImageEncoder, StatedEncoder, build_encoder, load_encoder
+from prefixcap.encoder import ImageEncoder, build_encoder, load_encoder
 from prefixcap.errors import InputError
 from prefixcap.foreign_embeddings import import_store
 from prefixcap.hints import VARIANCE_PHOTOS, HintDistiller, PhotoBatches, check_preprocess
 from prefixcap.images import Skipped
 from prefixcap.memory import keep_freed_memory
-from prefixcap.model import ClipCap
-from prefixcap.model_files import WEIGHTS_FILE
 from prefixcap.precision import bf16_is_fast
 from prefixcap.processes import CPU
 from prefixcap.recipe import Recipe, expand
+from prefixcap.recipe_encoder import encoder_of_store, found_by_name, start_from
 from prefixcap.run_folder import LOG_FILE, RunFolder
 from prefixcap.store_build import StoreBuild, build_together
 from prefixcap.tensor_files import save_tensors
@@ -142,7 +140,7 @@ def distill_recipe(recipe: Recipe, run: RunFolder, watch: Watch) -> None:
     prepare(recipe)
     records = read_sources(recipe.data)
     run.hold_data(data=[(record.image_id, record.captions) for record in records])
-    teacher = load_encoder(_stored_encoder(recipe), dtype=torch.bfloat16)
+    teacher = load_encoder(found_by_name(recipe.distill.teacher), dtype=torch.bfloat16)
     student = build_encoder(recipe.encoder)
     start_from(student, recipe.encoder_from)
     if recipe.distill.hints:
@@ -304,81 +302,7 @@ def save_encoder(run: Path, encoder: ImageEncoder) -> None:
         save_tensors(tensors, file)
 
 
-def start_from(encoder: nn.Module, folder: str) -> None:
-    """Fill an encoder with that of an earlier distillation or model; "" leaves it as it is.
-
-    Raises:
-        InputError: the run has no encoder, or one of other sizes.
-    """
-    if not folder:
-        return
-    places = [expand(folder) / name for name in ("encoder.safetensors", WEIGHTS_FILE)]
-    path = next((place for place in places if place.exists()), None)
-    if path is None:
-        raise InputError(f"{places[0]}: is not there. Train that run first: prefixcap train RECIPE")
-    tensors = {
-        name.removeprefix("encoder."): tensor.float()
-        for name, tensor in load_file(path).items()
-        if name.startswith("encoder.")
-    }
-    _fill(encoder, tensors, str(path))
-
-
-def taken_over(recipe: Recipe, earlier: ImageEncoder) -> ImageEncoder:
-    """The recipe's encoder with the weights of the model in its `start_from`.
-
-    What photos go through and what is taken from the network are the recipe's own settings.
-
-    Raises:
-        InputError: it has other sizes.
-    """
-    encoder = build_encoder(recipe.encoder)
-    _fill(encoder, earlier.state_dict(), recipe.start_from)
-    return encoder
-
-
-def _fill(encoder: nn.Module, tensors: Mapping[str, Tensor], origin: str) -> None:
-    """Load `tensors` into the encoder; `origin` is named where they do not fit."""
-    try:
-        encoder.load_state_dict(tensors)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise InputError(f"{origin}: does not fit this recipe's encoder ({reason})") from error
-
-
 def teacher_statistics(store: EmbeddingStore, components: int) -> TeacherStatistics:
     """How the store's patches vary, from evenly spaced rows."""
     chosen = np.linspace(0, len(store) - 1, min(len(store), STATISTICS_ROWS)).astype(int)
     return TeacherStatistics.of(torch.from_numpy(store.rows(chosen)).float(), components)
-
-
-def encoder_of_store(recipe: Recipe, dtype: torch.dtype = torch.float32) -> ImageEncoder:
-    """The encoder whose vectors the recipe's store holds, in evaluation mode.
-
-    `dtype` is that of an encoder by name; one that an earlier run trained stays in float32.
-
-    Raises:
-        InputError: its weights are to come from an earlier run, and the recipe names none.
-    """
-    config = _stored_encoder(recipe)
-    if config.stated_dim:
-        return StatedEncoder(config)
-    if not config.stored:
-        return load_encoder(config, dtype=dtype)
-    if recipe.start_from and not recipe.encoder_from:
-        earlier = ClipCap.from_pretrained(expand(recipe.start_from)).encoder
-        return taken_over(recipe, earlier).eval()
-    if not recipe.encoder_from:
-        raise InputError(
-            f"recipe {recipe.name}: its store would hold vectors of random weights; name a "
-            "distillation in encoder_from, or a model in start_from"
-        )
-    encoder = build_encoder(recipe.encoder)
-    start_from(encoder, recipe.encoder_from)
-    return encoder.eval()
-
-
-def _stored_encoder(recipe: Recipe) -> EncoderConfig:
-    """Settings of the encoder whose vectors the recipe's store holds."""
-    config = recipe.distill.teacher if recipe.distill else recipe.encoder
-    return config.model_copy(update={"name": str(expand(config.name))})

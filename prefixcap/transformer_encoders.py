@@ -3,7 +3,7 @@
 Each gives (pooled (B, D), patches (B, N, D)) from pixels (B, 3, S, S).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from transformers import (
     PreTrainedModel,
     SiglipVisionModel,
 )
+from transformers.initialization import no_init_weights
 from transformers.utils import logging
 
 from prefixcap.errors import InputError
@@ -136,6 +137,19 @@ def build_transformer(kind: str, folder: Path, name: str) -> TransformerEncoder:
     """Network of a kind with random weights, of the sizes in a folder's `config.json`."""
     config = _vision_config(kind, folder, name)
     return NETWORKS[kind](MODEL_CLASSES[config.model_type](config).eval())
+
+
+def transformer_of(kind: str, settings: Mapping[str, Any]) -> TransformerEncoder:
+    """Network of a kind whose weights are still to come, by the settings of its own `config`.
+
+    Raises:
+        ValueError, KeyError, TypeError: they are those of another kind of model, or of none.
+    """
+    config = AutoConfig.for_model(**settings)
+    if kind_of(config.model_type) != kind:
+        raise ValueError(f"they are of type {config.model_type!r}")
+    with no_init_weights():
+        return NETWORKS[kind](MODEL_CLASSES[config.model_type](config).eval())
 
 
 def model_type(folder: Path, name: str) -> str:

@@ -79,8 +79,11 @@ def _found_from_anywhere(config: "ModelConfig", out: Path) -> "ModelConfig":
         config = config.model_copy(
             update={"language_model": lm.model_copy(update={"stored": True})}
         )
-    if encoder is None or encoder.stored or not encoder.name or not looks_local(encoder.name):
+    if encoder is None or not encoder.name or not looks_local(encoder.name):
         return config
+    if encoder.stored:
+        origin = Path(encoder.name).name
+        return config.model_copy(update={"encoder": encoder.model_copy(update={"name": origin})})
     path = Path(encoder.name).expanduser().resolve()
     typer.echo(
         f"{out} does not hold its encoder, {path}: it captions on machines that have that folder. "
