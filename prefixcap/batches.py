@@ -81,6 +81,11 @@ def read_source(source: SourceConfig, label: str) -> list[CaptionRecord]:
     ]
 
 
+def published_id(record: CaptionRecord) -> str:
+    """Id of a recipe's record in its own data set, as `read_source` found it."""
+    return record.image_id.partition("/")[2]
+
+
 def epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:
     """Permutation (count,) of one epoch."""
     return np.random.default_rng((seed, epoch)).permutation(count)

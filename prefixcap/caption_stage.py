@@ -38,6 +38,7 @@ from prefixcap.recipe import Recipe, TrainConfig, expand
 from prefixcap.recipe_encoder import recipe_encoder
 from prefixcap.run_folder import RunFolder, files_digest, frozen_digest
 from prefixcap.self_critical import SelfCriticalBatches, self_critical_task
+from prefixcap.shared_photos import refuse_shared_photos
 from prefixcap.stages import (
     Watch,
     count_trained,
@@ -96,8 +97,7 @@ def caption_recipe(recipe: Recipe, run: RunFolder, watch: Watch) -> None:
             "what it said before; leave one of them out"
         )
     prepare(recipe)
-    records = read_sources(recipe.data)
-    refuse_untrainable(records, recipe.name)
+    records, dev = _read(recipe)
     earlier = _earlier_model(recipe)
     tokenizer = _tokenizer(recipe, records, earlier)
     encoder = recipe_encoder(recipe, earlier.encoder if earlier and recipe.start_from else None)
@@ -107,7 +107,6 @@ def caption_recipe(recipe: Recipe, run: RunFolder, watch: Watch) -> None:
     if earlier is not None:
         _take_over(model, earlier, mapper=bool(recipe.start_from))
     source, readable = _image_source(recipe, records, encoder, run, watch)
-    dev = read_dev_sources(recipe.dev)
     trained_on = [record for record, is_there in zip(records, readable, strict=True) if is_there]
     if isinstance(model, LstmCaptioner) and earlier is None and not checkpoints(run.path):
         model.see(_sample(source, np.flatnonzero(readable), encoder, recipe.train.seed))
@@ -115,14 +114,7 @@ def caption_recipe(recipe: Recipe, run: RunFolder, watch: Watch) -> None:
     run.hold_data(data=_listed(trained_on), dev=_listed(dev_records))
     if isinstance(source, StoreSource):
         run.hold_rest(stored_embeddings=source.digest(dev_records))
-    validation = None
-    if recipe.dev:
-        split = DevSplit(recipe, run, dev, CaptionIds(tokenizer, recipe), watch.note)
-        validation = Validation(
-            lambda step: split.scores(Captioner(model), step),
-            lambda: model.save_pretrained(run.path / "best"),
-            trained_before=bool(recipe.start_from),
-        )
+    validation = _validation(recipe, run, dev, model, watch)
     ids = CaptionIds(tokenizer, recipe)
     if recipe.self_critical is None:
         task = CaptionTask(model, recipe.train, caption_teachers(recipe, model))
@@ -144,6 +136,39 @@ def caption_recipe(recipe: Recipe, run: RunFolder, watch: Watch) -> None:
     fit(task, batches, recipe.train, run, validation, watch.step)
     if run.processes.is_main:
         model.save_pretrained(run.path / "model")
+
+
+def _read(recipe: Recipe) -> tuple[list[CaptionRecord], list[list[CaptionRecord]]]:
+    """Records to train on, and those of each dev source.
+
+    Raises:
+        InputError: data that cannot be trained or validated on, or photos in both.
+    """
+    records = read_sources(recipe.data)
+    refuse_untrainable(records, recipe.name)
+    dev = read_dev_sources(recipe.dev)
+    for part in dev:
+        refuse_untrainable(part, f"{recipe.name}, [[dev]]", "validate on")
+    refuse_shared_photos(records, [record for part in dev for record in part], recipe.name)
+    return records, dev
+
+
+def _validation(
+    recipe: Recipe,
+    run: RunFolder,
+    dev: Sequence[Sequence[CaptionRecord]],
+    model: CaptionModel,
+    watch: Watch,
+) -> Validation | None:
+    """How the model is judged as it is trained, None without dev sources."""
+    if not recipe.dev:
+        return None
+    split = DevSplit(recipe, run, dev, CaptionIds(model.tokenizer, recipe), watch.note)
+    return Validation(
+        lambda step: split.scores(Captioner(model), step),
+        lambda: model.save_pretrained(run.path / "best"),
+        trained_before=bool(recipe.start_from),
+    )
 
 
 def _check_lengths(model: CaptionModel, tokens: Sequence[Sequence[Sequence[int]]]) -> None:

@@ -7,18 +7,22 @@ from prefixcap.datasets.records import CaptionRecord
 from prefixcap.errors import InputError
 
 
-def refuse_untrainable(records: Sequence[CaptionRecord], source: str) -> None:
+def refuse_untrainable(
+    records: Sequence[CaptionRecord], source: str, use: str = "train on"
+) -> None:
     """Nothing, or an error for the first record that cannot be trained on; needs no photos.
+
+    `use` is what the records are for, "validate on" those that weights are chosen by.
 
     Raises:
         InputError: no records, an image without captions, a caption of no word or of a page.
     """
     if not records:
-        raise InputError(f"{source}: no images to train on. Give a split that has some.")
+        raise InputError(f"{source}: no images to {use}. Give a split that has some.")
     for record in records:
         where = f"{source}: image {record.image_id} ({record.split})"
         if not record.captions:
-            raise InputError(f"{where} has no captions. Train on a split that has them.")
+            raise InputError(f"{where} has no captions. {use.capitalize()} a split that has them.")
         for caption in record.captions:
             if not caption:
                 raise InputError(f"{where} has an empty caption. Write or remove it.")
