@@ -45,6 +45,7 @@ from prefixcap.stages import (
     load_photos,
     prepare,
     report_missing,
+    tell_long_warmup,
 )
 from prefixcap.tokenizer import CaptionTokenizer, train_bpe
 from prefixcap.train import Validation, fit
@@ -133,6 +134,7 @@ def caption_recipe(recipe: Recipe, run: RunFolder, watch: Watch) -> None:
     count_trained(task, run, watch)
     ids.report(run, watch)
     _tell_unused_rate(recipe, model, watch)
+    tell_long_warmup(batches, recipe.train, watch)
     fit(task, batches, recipe.train, run, validation, watch.step)
     if run.processes.is_main:
         model.save_pretrained(run.path / "model")

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from prefixcap.atomic import replacing
-from prefixcap.batches import PixelSource, read_dev_sources, read_sources
+from prefixcap.batches import BatchSource, PixelSource, read_dev_sources, read_sources
 from prefixcap.config import PreprocessConfig
 from prefixcap.datasets.records import CaptionRecord
 from prefixcap.distill import Distiller, TeacherStatistics
@@ -24,12 +24,12 @@ from prefixcap.images import Skipped
 from prefixcap.memory import keep_freed_memory
 from prefixcap.precision import bf16_is_fast
 from prefixcap.processes import CPU
-from prefixcap.recipe import Recipe, expand
+from prefixcap.recipe import Recipe, TrainConfig, expand
 from prefixcap.recipe_encoder import encoder_of_store, found_by_name, start_from
 from prefixcap.run_folder import LOG_FILE, RunFolder
 from prefixcap.store_build import StoreBuild, build_together
 from prefixcap.tensor_files import save_tensors
-from prefixcap.train import Progress, fit
+from prefixcap.train import Progress, fit, step_count
 from prefixcap.views import PhotoArray, stored_id, stored_view
 
 STATISTICS_ROWS = 2000  # rows of the teacher's store that its mean and deviation are taken from
@@ -208,6 +208,7 @@ def _distil(
     """Train the task's encoder and save it into the run folder."""
     task.to(memory_format=torch.channels_last)
     count_trained(task, run, watch)
+    tell_long_warmup(batches, recipe.train, watch)
     fit(task, batches, recipe.train, run, on_progress=watch.step)
     if run.processes.is_main:
         save_encoder(run.path, task.encoder)
@@ -242,6 +243,19 @@ def count_trained(task: nn.Module, run: RunFolder, watch: Watch) -> None:
     run.log(trained_parameters=count)
     if watch.trained_parameters:
         watch.trained_parameters(count)
+
+
+def tell_long_warmup(source: BatchSource, config: TrainConfig, watch: Watch) -> None:
+    """Say that a run is over before its warm-up, where it is."""
+    steps = step_count(source, config, config.epochs)
+    if watch.note is None or config.warmup_steps < steps:
+        return
+    last = config.lr * (steps - 1) / config.warmup_steps
+    watch.note(
+        f"warm-up of {config.warmup_steps:,} steps, the run has {steps:,}: its rate ends at "
+        f"{last:.3g}, below the {config.lr:.3g} of train.lr. Set train.warmup_steps to "
+        f"{steps // 10:,} or so, or give the run more steps (train.epochs)"
+    )
 
 
 def load_photos(

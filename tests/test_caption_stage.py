@@ -100,7 +100,8 @@ def test_a_rate_of_a_frozen_language_model_is_said_to_be_unused(photos, tmp_path
     path.write_text(caption_recipe(photos))
     first = load_recipe(path, ["train.epochs=0.1", "dev=[]"])
     caption_stage.caption_recipe(first, RunFolder(tmp_path / "first", first), Watch())
-    settings = ["train.epochs=0.1", "dev=[]", f"start_from={tmp_path}/first/model", "name=again"]
+    settings = ["train.epochs=0.1", "train.warmup_steps=0", "dev=[]", "name=again"]
+    settings.append(f"start_from={tmp_path}/first/model")
     for frozen, name in (("false", "tuned"), ("true", "frozen")):
         recipe = load_recipe(
             path,
@@ -136,3 +137,17 @@ def test_a_run_whose_stored_vectors_changed_does_not_go_on(photos, tmp_path):
     data.write_text(json.dumps(held))
     caption_stage.caption_recipe(recipe, RunFolder(tmp_path / "run", recipe), Watch())
     assert json.loads(data.read_text())["rest"].keys() >= {"frozen_weights", "stored_embeddings"}
+
+
+@pytest.mark.parametrize(("warmup", "is_said"), [(5000, True), (4, True), (3, False)])
+def test_a_warm_up_that_takes_all_steps_is_said(photos, tmp_path, warmup, is_said):
+    path, said = tmp_path / "c.toml", []
+    path.write_text(caption_recipe(photos))
+    settings = ["dev=[]", "train.epochs=1", "train.lr=2e-5", f"train.warmup_steps={warmup}"]
+    recipe = load_recipe(path, settings)
+    run = RunFolder(tmp_path / "run", recipe)
+    caption_stage.caption_recipe(recipe, run, Watch(note=said.append))
+    assert len(said) == is_said
+    if is_said:
+        expected = f"warm-up of {warmup:,} steps, the run has 4: its rate ends at "
+        assert said[0].startswith(f"{expected}{2e-5 * 3 / warmup:.3g}, below the 2e-05 of train.lr")
