@@ -48,7 +48,7 @@ from prefixcap.stages import (
     tell_long_warmup,
 )
 from prefixcap.tokenizer import CaptionTokenizer, train_bpe
-from prefixcap.train import Validation, fit
+from prefixcap.train import Validation, ending, fit
 from prefixcap.word_vocabulary import count_words
 
 SAMPLE, SAMPLE_BATCH = 1000, 64  # images that an LSTM takes mean and spread of; at a time
@@ -86,8 +86,8 @@ class CaptionTask(nn.Module):
         return loss, count, {"tokens": count, "captions": len(captions.ids)}
 
 
-def caption_recipe(recipe: Recipe, run: RunFolder, watch: Watch) -> None:
-    """Train the recipe's captioner; the best weights on dev are in `run/best`.
+def caption_recipe(recipe: Recipe, run: RunFolder, watch: Watch) -> str:
+    """Train the recipe's captioner, and say how that ended; the best weights on dev are in `best`.
 
     Raises:
         InputError: settings that contradict each other, or data that cannot be trained on.
@@ -135,9 +135,10 @@ def caption_recipe(recipe: Recipe, run: RunFolder, watch: Watch) -> None:
     ids.report(run, watch)
     _tell_unused_rate(recipe, model, watch)
     tell_long_warmup(batches, recipe.train, watch)
-    fit(task, batches, recipe.train, run, validation, watch.step)
+    state = fit(task, batches, recipe.train, run, validation, watch.step)
     if run.processes.is_main:
         model.save_pretrained(run.path / "model")
+    return ending(state, batches, recipe.train)
 
 
 def _read(recipe: Recipe) -> tuple[list[CaptionRecord], list[list[CaptionRecord]]]:

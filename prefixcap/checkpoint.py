@@ -29,16 +29,21 @@ class TrainState:
         step: steps done.
         best: best score of a validation so far.
         stale: validations since the best one.
+        best_step: step of the best one; None before it, and in checkpoints of earlier releases.
     """
 
     step: int = 0
     best: float | None = None
     stale: int = 0
+    best_step: int | None = None
 
     def judge(self, score: float) -> bool:
         """Whether this score of a validation is the best so far; it is counted."""
         is_best = self.best is None or score > self.best
-        self.best, self.stale = (score, 0) if is_best else (self.best, self.stale + 1)
+        if is_best:
+            self.best, self.stale, self.best_step = score, 0, self.step
+        else:
+            self.stale += 1
         return is_best
 
     def finished(self, steps: int, patience: int) -> bool:
@@ -130,7 +135,8 @@ def load_checkpoint(
             f"{folder}: is damaged ({error}). Remove this folder; the run then continues from "
             f"the checkpoint before it"
         ) from error
-    return TrainState(extra["step"], extra["best"], extra.get("stale", 0))
+    stale, best_step = extra.get("stale", 0), extra.get("best_step")
+    return TrainState(extra["step"], extra["best"], stale, best_step)
 
 
 def load_trained(module: nn.Module, tensors: dict[str, Tensor], source: str) -> None:

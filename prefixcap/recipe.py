@@ -224,6 +224,8 @@ class Recipe(Settings):
     def _can_lose_patience(self) -> Self:
         if self.train.patience and not self.dev:
             raise ValueError("train.patience goes by validations on dev; give [[dev]], or drop it")
+        if self.train.best_by == "loss" and not self.dev:
+            raise ValueError('train.best_by = "loss" is the loss on dev; give [[dev]], or drop it')
         return self
 
     @model_validator(mode="after")

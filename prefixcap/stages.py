@@ -29,7 +29,7 @@ from prefixcap.recipe_encoder import encoder_of_store, found_by_name, start_from
 from prefixcap.run_folder import LOG_FILE, RunFolder
 from prefixcap.store_build import StoreBuild, build_together
 from prefixcap.tensor_files import save_tensors
-from prefixcap.train import Progress, fit, step_count
+from prefixcap.train import Progress, ending, fit, step_count
 from prefixcap.views import PhotoArray, stored_id, stored_view
 
 STATISTICS_ROWS = 2000  # rows of the teacher's store that its mean and deviation are taken from
@@ -133,8 +133,11 @@ def store_items(recipe: Recipe) -> list[StoreItem]:
     return items
 
 
-def distill_recipe(recipe: Recipe, run: RunFolder, watch: Watch) -> None:
-    """Train the recipe's encoder on its teacher's store; the weights go to the run folder."""
+def distill_recipe(recipe: Recipe, run: RunFolder, watch: Watch) -> str:
+    """Train the recipe's encoder on its teacher's store, and say how that ended.
+
+    The weights go to the run folder.
+    """
     if recipe.distill is None:
         raise InputError(f"recipe {recipe.name}: stage 'distill' needs a [distill] table")
     prepare(recipe)
@@ -144,8 +147,7 @@ def distill_recipe(recipe: Recipe, run: RunFolder, watch: Watch) -> None:
     student = build_encoder(recipe.encoder)
     start_from(student, recipe.encoder_from)
     if recipe.distill.hints:
-        _distill_stages(recipe, records, student, teacher, run, watch)
-        return
+        return _distill_stages(recipe, records, student, teacher, run, watch)
     if not recipe.store:
         raise InputError(
             f"recipe {recipe.name}: distils without a `store` of the teacher's patches; name one "
@@ -170,7 +172,7 @@ def distill_recipe(recipe: Recipe, run: RunFolder, watch: Watch) -> None:
         _look_options(recipe),
         run.processes,
     )
-    _distil(task, batches, records, recipe, run, watch)
+    return _distil(task, batches, records, recipe, run, watch)
 
 
 def _distill_stages(
@@ -180,7 +182,7 @@ def _distill_stages(
     teacher: ImageEncoder,
     run: RunFolder,
     watch: Watch,
-) -> None:
+) -> str:
     """Train the student on hints of the teacher, which looks at each batch itself."""
     if recipe.store or recipe.views.stored:
         raise InputError(
@@ -194,7 +196,7 @@ def _distill_stages(
     batches = PhotoBatches(source, recipe.train, run.processes)
     looks = batches.some(VARIANCE_PHOTOS)
     task = HintDistiller(student, teacher, looks, recipe.distill.hints)
-    _distil(task, batches, records, recipe, run, watch)
+    return _distil(task, batches, records, recipe, run, watch)
 
 
 def _distil(
@@ -204,14 +206,15 @@ def _distil(
     recipe: Recipe,
     run: RunFolder,
     watch: Watch,
-) -> None:
+) -> str:
     """Train the task's encoder and save it into the run folder."""
     task.to(memory_format=torch.channels_last)
     count_trained(task, run, watch)
     tell_long_warmup(batches, recipe.train, watch)
-    fit(task, batches, recipe.train, run, on_progress=watch.step)
+    state = fit(task, batches, recipe.train, run, on_progress=watch.step)
     if run.processes.is_main:
         save_encoder(run.path, task.encoder)
+    return ending(state, batches, recipe.train)
 
 
 def _look_options(recipe: Recipe) -> LookOptions:

@@ -137,6 +137,15 @@ def fit(
     return state
 
 
+def ending(state: TrainState, source: BatchSource, config: TrainConfig) -> str:
+    """How a run ended, and which step its best weights are of, in a few words."""
+    steps, how = step_count(source, config, config.epochs), "done"
+    if state.step < steps:
+        validations = f"{state.stale} validation" + "s" * (state.stale > 1)
+        how = f"stopped early at step {state.step:,} of {steps:,}: no gain in {validations}"
+    return how if state.best_step is None else f"{how}; best/ holds step {state.best_step:,}"
+
+
 def step_count(source: BatchSource, config: TrainConfig, epochs: float) -> int:
     """Steps of so many epochs, one at least."""
     return max(1, round(epochs * source.steps_per_epoch / config.accumulate))

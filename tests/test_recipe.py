@@ -73,6 +73,14 @@ def test_patience_without_dev_is_refused(tmp_path):
         load_recipe(path, ["train.patience=2", "dev=[]"])
 
 
+def test_the_loss_on_dev_without_dev_is_refused(tmp_path):
+    path = tmp_path / "c.toml"
+    path.write_text(caption_recipe(tmp_path))
+    assert load_recipe(path, ["train.best_by=loss"]).train.best_by == "loss"
+    with pytest.raises(InputError, match=r"is the loss on dev; give \[\[dev\]\], or drop it"):
+        load_recipe(path, ["train.best_by=loss", "dev=[]"])
+
+
 def test_votes_are_set_where_their_counts_are_stored():
     with pytest.raises(InputError, match=r"decoding: .*prefixcap export --votes"):
         load_recipe(RECIPES[0], ["decoding.beam_size=3", "decoding.votes=8"])

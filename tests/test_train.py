@@ -18,7 +18,7 @@ from torch import nn
 from prefixcap.checkpoint import checkpoints
 from prefixcap.errors import InputError
 from prefixcap.recipe import TrainConfig
-from prefixcap.train import Interrupted, Progress, Validation, fit, step_seed
+from prefixcap.train import Interrupted, Progress, Validation, ending, fit, step_seed
 from tests.tiny_run import caption_recipe, run_folder, write_photos
 
 COMMAND = [sys.executable, "-m", "prefixcap", "train"]
@@ -120,6 +120,7 @@ def test_fit_finds_the_line(tmp_path):
     task = Line()
     state = fit(task, Points(), config, run_folder(tmp_path, tmp_path))
     assert state.step == 200
+    assert ending(state, Points(), config) == "done"
     assert task.slope.item() == pytest.approx(3.0, abs=0.02)
 
 
@@ -194,8 +195,12 @@ def test_training_ends_after_validations_without_a_gain(tmp_path):
     assert (state.step, state.best, scores.kept) == (40, 3.0, 2)
     again = fit(Line(), Points(), early(2), run, scores.validation)
     assert (again.step, scores.kept) == (40, 2)
+    said = "stopped early at step 40 of 60: no gain in 2 validations; best/ holds step 20"
+    assert ending(state, Points(), early(2)) == ending(again, Points(), early(2)) == said
     other = run_folder(tmp_path, tmp_path, "patient")
-    assert fit(Line(), Points(), early(3), other, scores.validation).step == 60
+    patient = fit(Line(), Points(), early(3), other, scores.validation)
+    assert patient.step == 60
+    assert ending(patient, Points(), early(3)) == "done; best/ holds step 50"
 
 
 def test_a_third_of_an_epoch_is_validated_three_times_in_one_of_40_steps(tmp_path):

@@ -78,7 +78,7 @@ def train(
     stage = distill_recipe if loaded.stage == "distill" else caption_recipe
     try:
         with run.locked(), Watcher() as watcher:
-            stage(loaded, run, _watch(watcher) if processes.is_main else Watch())
+            ended = stage(loaded, run, _watch(watcher) if processes.is_main else Watch())
     except Interrupted as error:
         saved = f"{run.path}: saved after {error}; the same command continues"
         if error.number == signal.SIGINT:
@@ -87,11 +87,11 @@ def train(
             typer.echo(saved, err=True)
         return  # SIGTERM is how schedulers end a job that will go on: not a failure
     if processes.is_main:
-        _finish(run.path)
+        _finish(run.path, ended)
 
 
-def _finish(run: Path) -> None:
-    """Say that a run is done and what it went without.
+def _finish(run: Path, ended: str) -> None:
+    """Say how a run ended and what it went without.
 
     By its log: one that is run again when it is done judges no dev photo.
 
@@ -103,9 +103,9 @@ def _finish(run: Path) -> None:
 
     left_out = read_log(run / LOG_FILE).left_out
     if not left_out:
-        typer.echo(f"{run}: done")
+        typer.echo(f"{run}: {ended}")
         return
-    typer.echo(f"{run}: done, {counted(left_out)} left out (see {run / LOG_FILE})")
+    typer.echo(f"{run}: {ended}; {counted(left_out)} left out (see {run / LOG_FILE})")
     raise typer.Exit(1)
 
 

@@ -59,7 +59,9 @@ def test_lines_and_log_say_how_it_goes_and_a_missing_board_is_one_line(world, ca
     words = ["train", str(world / "c.toml"), "--runs", str(world / "runs"), "--device", "cpu"]
     settings = ["name=seen", "train.epochs=1", "train.tensorboard=true", "train.best_by=loss"]
     assert cli.main([*words, *(word for each in settings for word in ("--set", each))]) == 0
-    shown = capsys.readouterr().err.splitlines()
+    out, err = capsys.readouterr()
+    shown = err.splitlines()
+    assert out == f"{world}/runs/seen: done; best/ holds step 4\n"
     assert shown[0].startswith("train.tensorboard: TensorBoard is not installed")
     speeds = r"loss [\d.]+, [\d.]+ s/step, [\d,]+ tokens/s, [\d,]+ captions/s, [\d,]+ MiB"
     assert re.fullmatch(rf"steps: 4 of 4  {speeds}", shown[-1]), shown
