@@ -1,15 +1,18 @@
 """How a captioner is judged while it is trained: its loss and its captions on the dev sources."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from prefixcap.batches import BlankSource, StoreSource, padded
+from prefixcap.batches import BlankSource, StoreSource, padded, published_id
 from prefixcap.board import Sample
 from prefixcap.caption_batch import CaptionBatch
+from prefixcap.caption_results import write_results
 from prefixcap.captioner import Captioner
+from prefixcap.checkpoint import checkpoints
 from prefixcap.config import DecodeOptions
 from prefixcap.datasets.records import CaptionRecord
 from prefixcap.datasets.stored_photos import photo_source
@@ -23,12 +26,16 @@ from prefixcap.run_folder import LOG_FILE, RunFolder
 DEV_BATCH = 64  # images whose captions are written at a time
 METRICS = ("cider", "bleu")
 SAMPLES, SAMPLE_PX = 4, 256  # photos on the board, and their longer side
+CAPTIONS_FOLDER = "dev_captions"  # in a run's folder: what was written at each validation
 
 Batches = Iterator[tuple[Sequence[CaptionRecord], Tensor]]
 
 
 class DevSplit:
     """The dev sources of a recipe, judged by all processes of a run together.
+
+    The captions of each validation are in `dev_captions/step-N.json` of the run's folder, under the
+    photos' published ids, or in a file for each source where there are several.
 
     Embeddings are the stored ones of a source whose photos are in the recipe's store, else its
     photos are opened. In the stage "language" there are none, so that no captions are written.
@@ -54,6 +61,8 @@ class DevSplit:
         self.parts = parts
         self.unread: dict[str, str] = {}  # why photos are not judged by, by image id
         self._check()
+        if run.processes.is_main:
+            forget_later_captions(run.path)
 
     def scores(self, captioner: Captioner, step: int) -> dict[str, float]:
         """`dev_loss` in nats a token, scores of each source, and by which one the best is kept.
@@ -62,12 +71,13 @@ class DevSplit:
         """
         writes = self.recipe.stage != "language"
         sums, values, samples = [0.0, 0.0], {}, []
-        for source, part in zip(self.recipe.dev, self.parts, strict=True):
+        for number, (source, part) in enumerate(zip(self.recipe.dev, self.parts, strict=True)):
             records = stored_records(part, self.store) or part
             captions, loss, count = self._judged(captioner, records, writes)
             sums = [sums[0] + loss, sums[1] + count]
             if writes:
                 corpus = score_captions(captions, records, METRICS).corpus
+                self._keep_captions(captions, records, step, number)
                 values |= {f"{source.format} {name}": value for name, value in corpus.items()}
                 samples += [(r, captions[r.image_id]) for r in records if r.image_id in captions]
         self._tell_unread()
@@ -77,6 +87,22 @@ class DevSplit:
         ciders = [value for name, value in values.items() if name.endswith("CIDEr")]
         by_cider = writes and self.recipe.train.best_by == "cider"
         return {"dev_loss": loss, **values, "score": float(np.mean(ciders)) if by_cider else -loss}
+
+    def _keep_captions(
+        self,
+        captions: Mapping[str, str],
+        records: Sequence[CaptionRecord],
+        step: int,
+        number: int,
+    ) -> None:
+        """Write the captions of one source into the run's folder; only the main process does."""
+        if not self.run.processes.is_main:
+            return
+        end = f"-{number}-{self.recipe.dev[number].format}" if len(self.parts) > 1 else ""
+        path = self.run.path / CAPTIONS_FOLDER / f"step-{step:08d}{end}.json"
+        path.parent.mkdir(exist_ok=True)
+        written = [record for record in records if record.image_id in captions]
+        write_results(path, {published_id(r): captions[r.image_id] for r in written})
 
     def _check(self) -> None:
         """Raise for a source without a photo that can be read and has captions."""
@@ -164,6 +190,15 @@ class DevSplit:
             self.unread |= {photo.key: photo.reason for photo in skipped}
             if part:
                 yield part, captioner.embed(images, batch_size=DEV_BATCH)
+
+
+def forget_later_captions(run: Path) -> None:
+    """Remove captions of steps after a run's last checkpoint, which it takes again."""
+    kept = checkpoints(run)
+    last = kept[-1].name if kept else ""
+    for file in (run / CAPTIONS_FOLDER).glob("step-*.json"):
+        if file.name[: len("step-00000000")] > last:
+            file.unlink()
 
 
 def stored_records(

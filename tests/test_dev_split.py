@@ -8,12 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 
+from prefixcap import datasets
 from prefixcap.batches import read_dev_sources
 from prefixcap.board import Board
+from prefixcap.caption_results import match_captions, read_results
 from prefixcap.captioner import Captioner
 from prefixcap.dev_split import DevSplit, stored_captions, stored_records
 from prefixcap.embeddings import EmbeddingStore, StoreItem
 from prefixcap.errors import InputError
+from prefixcap.evaluate import score_captions
 from prefixcap.model import CaptionBatch
 from prefixcap.recipe import load_recipe
 from prefixcap.report.log import read_log
@@ -46,6 +49,11 @@ def dev_split(world, captioner, name, *settings) -> DevSplit:
     run = RunFolder(world / "runs" / name, recipe)
     parts = read_dev_sources(recipe.dev)
     return DevSplit(recipe, run, parts, lambda r: [encode(text) for text in r.captions])
+
+
+def dev_captions(split: DevSplit) -> list[Path]:
+    """The files of a run's dev captions, by step."""
+    return sorted((split.run.path / "dev_captions").iterdir())
 
 
 def test_dev_loss_is_the_mean_over_all_tokens_of_all_captions(world, captioner):
@@ -118,6 +126,33 @@ def test_dev_photos_that_the_store_lacks_are_said_too(world, captioner, tmp_path
     missing = records[0].image_id
     assert note.startswith(f"1 photos of [[dev]] are not judged by, such as {missing} is not in ")
     assert read_log(split.run.path / "log.jsonl").left_out == 1
+
+
+def test_captions_of_a_validation_are_a_file_that_evaluate_takes(world, captioner):
+    split = dev_split(world, captioner, "kept")
+    values = split.scores(captioner, 7)
+    assert [path.name for path in dev_captions(split)] == ["step-00000007.json"]
+    published = datasets.read("flickr8k", world / "data", "dev")
+    found = match_captions(read_results(dev_captions(split)[0]), published)
+    assert set(found.counts.values()) == {0}
+    scores = score_captions(found.captions, published, ("cider", "bleu")).corpus
+    assert scores["CIDEr"] == pytest.approx(values["flickr8k CIDEr"])
+    source = f'{{format="flickr8k", path="{world}/data", split="dev"}}'
+    twice = dev_split(world, captioner, "twice", f"dev=[{source}, {source}]")
+    twice.scores(captioner, 7)
+    names = [f"step-00000007-{number}-flickr8k.json" for number in (0, 1)]
+    assert [path.name for path in dev_captions(twice)] == names
+
+
+def test_captions_of_steps_that_are_taken_again_are_forgotten(world, captioner):
+    split = dev_split(world, captioner, "again")
+    for step in (0, 3, 6, 9):
+        split.scores(captioner, step)
+    for name in ("step-00000003", "step-00000006"):
+        (split.run.path / "checkpoints" / name).mkdir(parents=True)
+    dev_split(world, captioner, "again")
+    kept = [f"step-{step:08d}.json" for step in (0, 3, 6)]
+    assert [path.name for path in dev_captions(split)] == kept
 
 
 @pytest.mark.parametrize("change", [{"captions": ()}, {"path": Path("gone.jpg")}])

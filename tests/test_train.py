@@ -86,6 +86,12 @@ def test_killed_and_terminated_runs_end_with_the_same_bits(tiny, start):
         assert ours.keys() == theirs.keys()
         for name, tensor in theirs.items():
             assert torch.equal(ours[name], tensor), name
+    captions = [
+        {path.name: path.read_bytes() for path in (tiny / runs / "tiny/dev_captions").iterdir()}
+        for runs in ("killed", "whole")
+    ]
+    assert captions[0] == captions[1]
+    assert len(captions[0]) == 4
 
 
 class Line(nn.Module):
