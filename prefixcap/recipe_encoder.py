@@ -97,14 +97,16 @@ def _earlier_encoder(recipe: Recipe) -> ImageEncoder | None:
     A recipe whose encoder has a name can be embedded before that model is trained; training then
     compares the store with what became of it.
     """
-    folder = expand(recipe.start_from)
     if not recipe.start_from or recipe.encoder_from:
         return None
-    if recipe.encoder.name and not recipe.encoder.stored and not folder.exists():
-        return None
-    if not open_model(str(folder)).config.encoder.stored:
-        return None
-    return load_model(folder).encoder
+    folder = expand(recipe.start_from)
+    try:
+        found = open_model(str(folder))
+    except InputError:
+        if recipe.encoder.name and not recipe.encoder.stored:
+            return None
+        raise
+    return load_model(folder).encoder if found.config.encoder.stored else None
 
 
 def _is_meant(config: EncoderConfig, earlier: EncoderConfig) -> bool:

@@ -18,6 +18,7 @@ from prefixcap.captioner import Captioner
 from prefixcap.cli import main as cli
 from prefixcap.dev_split import DevSplit
 from prefixcap.embeddings import EmbeddingStore
+from prefixcap.encoder import load_encoder
 from prefixcap.errors import InputError
 from prefixcap.recipe import Recipe, load_recipe
 from prefixcap.recipe_encoder import encoder_of_store, recipe_encoder
@@ -176,6 +177,22 @@ def test_a_captioner_goes_on_from_a_tuned_encoder_with_the_same_recipe(photos, t
     assert second.encoder.fingerprint() == tuned
     other = recipe_of(photos, "clip", name, "name=other", f"encoder_from={first}/model")
     assert recipe_encoder(other, None).fingerprint() == tuned
+    waiting = recipe_of(photos, "clip", name, f"start_from={tmp_path}/untrained")
+    assert encoder_of_store(waiting).fingerprint() == load_encoder(waiting.encoder).fingerprint()
+
+
+def test_the_tuned_encoder_of_an_lstm_is_saved_too(photos, tmp_path):
+    name = save_clip(tmp_path / "clip")
+    recipe_of(photos, "clip", name)
+    path = photos.parent / "recipe.toml"
+    before, _, after = path.read_text().partition("[mapper]")
+    path.write_text(f"{before}[lstm]\nhidden_size = 16\n[train]{after.partition('[train]')[2]}")
+    recipe = load_recipe(path, ["train.epochs=0.5", "train.lr_encoder=1e-3"])
+    untuned = recipe_encoder(recipe, None).fingerprint()
+    run = trained(recipe, tmp_path)
+    shutil.rmtree(name)
+    encoder = Captioner.from_pretrained(run / "model", dtype=torch.float32).encoder
+    assert encoder.config.stored and encoder.fingerprint() != untuned
 
 
 def test_an_encoder_of_which_only_the_width_is_stated_cannot_be_trained(photos, tmp_path):
