@@ -92,7 +92,7 @@ def test_photos_left_out_make_the_exit_code_1_at_every_call(tmp_path, capsys):
     for _ in ("trained", "finished already"):
         assert cli.main(words) == 1
         run = tmp_path / "tiny"
-        said = f"{run}: done; 2 photos left out (see {run / 'log.jsonl'})\n"
+        said = f"{run}: done; best/ holds step 3; 2 photos left out (see {run / 'log.jsonl'})\n"
         assert capsys.readouterr().out == said
     assert (tmp_path / "tiny" / "model" / "model.safetensors").is_file()
 
