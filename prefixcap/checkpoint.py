@@ -18,6 +18,7 @@ from prefixcap.optim import AveragedWeights
 from prefixcap.sharded import laid_out, whole
 from prefixcap.tensor_files import save_tensors
 
+STATE_FILE = "state.json"
 PATTERN = re.compile(r"step-(\d{8})")
 
 
@@ -84,7 +85,7 @@ def save_checkpoint(
         if average is not None:
             save_tensors(average.average, part / "average.safetensors")
         extra = {**asdict(state), "average_step": average and average.step}
-        (part / "state.json").write_text(json.dumps(extra), encoding="utf-8")
+        (part / STATE_FILE).write_text(json.dumps(extra), encoding="utf-8")
         for file in part.iterdir():
             _flush(file)
         shutil.rmtree(folder, ignore_errors=True)
@@ -123,20 +124,45 @@ def load_checkpoint(
         InputError: a file is damaged, or its tensors are not those of this model.
     """
     try:
-        extra = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        extra = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+        state = _state(extra)
         load_trained(module, load_file(folder / "weights.safetensors"), str(folder))
         _restore_optimizer(optimizer, load_file(folder / "optimizer.safetensors"))
         if average is not None:
             average.load(load_file(folder / "average.safetensors"), extra["average_step"])
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+    except (OSError, ValueError, LookupError, SafetensorError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(
-            f"{folder}: is damaged ({error}). Remove this folder; the run then continues from "
-            f"the checkpoint before it"
-        ) from error
-    stale, best_step = extra.get("stale", 0), extra.get("best_step")
-    return TrainState(extra["step"], extra["best"], stale, best_step)
+        raise InputError(f"{folder}: is damaged ({error}). {_without(folder)}") from error
+    return state
+
+
+def _state(extra: Any) -> TrainState:
+    """The state that a checkpoint's JSON value holds.
+
+    Raises:
+        ValueError: it holds none.
+    """
+    kinds = {
+        "step": int,
+        "best": float | int | None,
+        "stale": int,
+        "average_step": int | None,
+        "best_step": int | None,
+    }
+    optional = {"stale": 0, "average_step": None, "best_step": None}
+    values = {**optional, **extra} if isinstance(extra, dict) else {}
+    wrong = [name for name, kind in kinds.items() if not isinstance(values.get(name, ""), kind)]
+    if wrong:
+        raise ValueError(f"{STATE_FILE} has no {' and no '.join(wrong)}")
+    return TrainState(values["step"], values["best"], values["stale"], values["best_step"])
+
+
+def _without(folder: Path) -> str:
+    """What to do with a damaged checkpoint."""
+    if checkpoints(folder.parent.parent)[:-1]:
+        return "Remove this folder; the run then continues from the checkpoint before it"
+    return "There is none before it: train again under another name with --set name=NEW"
 
 
 def load_trained(module: nn.Module, tensors: dict[str, Tensor], source: str) -> None:

@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -312,6 +313,20 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path, saved):
     with pytest.raises(InputError, match=f"not finite, and were not saved.* name=NEW{kept}"):
         fit(Line(), Points(), config, run)
     assert len(checkpoints(run.path)) == saved
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", '{"step": "1", "best": null}', '{"step'])
+def test_a_damaged_state_is_one_line(tmp_path, text):
+    config = TrainConfig(epochs=2 / 40, lr=0.1, warmup_steps=0, checkpoint_minutes=1e-9)
+    run = run_folder(tmp_path, tmp_path)
+    fit(Line(), Points(), config, run)
+    first, second = checkpoints(run.path)
+    (second / "state.json").write_text(text)
+    with pytest.raises(InputError, match=f"{second}: is damaged .* Remove this folder"):
+        fit(Line(), Points(), config, run)
+    shutil.rmtree(first)
+    with pytest.raises(InputError, match="none before it: train again under another name"):
+        fit(Line(), Points(), config, run)
 
 
 def test_log_has_a_line_for_each_logged_step(tmp_path):
