@@ -21,7 +21,20 @@ from prefixcap.errors import InputError
 from prefixcap.processes import Processes, usable_device
 from prefixcap.recipe import Recipe
 
-DATA_FILE, LOG_FILE, LOCK_FILE = "data.json", "log.jsonl", ".lock"
+RECIPE_FILE, DATA_FILE, LOG_FILE = "recipe.json", "data.json", "log.jsonl"
+LOCK_FILE, SAVED_FILE = ".lock", ".saved"  # the second: a checkpoint was written once
+LAST_WEIGHTS = ("model/config.json", "encoder.safetensors")  # written after the last step
+BEST_WEIGHTS = "best/config.json"
+WRITTEN = (
+    RECIPE_FILE,
+    DATA_FILE,
+    LOG_FILE,
+    "environment.json",
+    "checkpoints",
+    "best",
+    "model",
+    "encoder.safetensors",
+)
 FREE_TO_CHANGE = {
     "log_steps",
     "checkpoint_minutes",
@@ -41,19 +54,31 @@ class RunFolder:
         processes: those that train in it; only the main one writes.
         board: TensorBoard's files, in the main process and where the recipe wants them.
         missing: why there is no board although the recipe wants one, else "".
+        finished: whether it was trained to its end and its checkpoints were deleted since; trained
+            again, it would begin at step 0.
     """
 
     def __init__(self, path: Path, recipe: Recipe, processes: Processes | None = None) -> None:
-        """`processes` None: this one alone, on the recipe's device."""
+        """`processes` None: this one alone, on the recipe's device.
+
+        Raises:
+            InputError: the run was begun with other settings or has lost its checkpoints, or the
+                folder is not a run's and files in it would be written over.
+        """
         processes = processes or Processes(device=usable_device(recipe.train.device or None))
         self.path, self.processes = path, processes
-        written = path / "recipe.json"
+        self.finished = False
+        written = path / RECIPE_FILE
         present = recipe.model_dump(mode="json")
         if written.exists() and _has_begun(path):
             _refuse_changes(path, _as_run(written), present)
+            if not _has_checkpoint(path):
+                self.finished = any((path / file).exists() for file in LAST_WEIGHTS)
+                _refuse_lost(path, self.finished)
         elif processes.is_main:
+            _refuse_foreign(path)
             path.mkdir(parents=True, exist_ok=True)
-            for file in (DATA_FILE, LOG_FILE):
+            for file in (DATA_FILE, LOG_FILE, SAVED_FILE):
                 (path / file).unlink(missing_ok=True)
             write_json(written, present)
             write_json(path / "environment.json", environment())
@@ -85,11 +110,16 @@ class RunFolder:
             file.seek(max(0, size - 1))
             return file.read() not in (b"", b"\n")
 
+    def note_saved(self) -> None:
+        """Remember that there has been a checkpoint, which a run without any cannot tell."""
+        (self.path / SAVED_FILE).touch()
+
     def hold_data(self, **parts: Sequence[tuple[str, Sequence[str]]]) -> None:
         """Note the data that the run was begun with: ids of photos and their captions, in order.
 
         Raises:
-            InputError: it was begun with other data; the message says what differs.
+            InputError: it was begun with other data, and the message says what differs; or the
+                file is damaged that says which.
         """
         if not self.processes.is_main:
             return
@@ -98,7 +128,7 @@ class RunFolder:
         if not written.exists():
             write_json(written, present)
             return
-        before = json.loads(written.read_text(encoding="utf-8"))
+        before = _held(written)
         changes = [
             f"{name}: {_data_change(before[name], sheet)}"
             for name, sheet in present.items()
@@ -114,12 +144,13 @@ class RunFolder:
         """Note what else the run was begun with, as hashes by what they are of.
 
         Raises:
-            InputError: it was begun with something else; the message says what.
+            InputError: it was begun with something else, and the message says what; or the file
+                is damaged that says it.
         """
         if not self.processes.is_main:
             return
         written = self.path / DATA_FILE
-        held = json.loads(written.read_text(encoding="utf-8")) if written.exists() else {}
+        held = _held(written) if written.exists() else {}
         before = held.get("rest", {})
         changed = [name for name, digest in digests.items() if before.get(name, digest) != digest]
         if changed:
@@ -156,8 +187,8 @@ def _has_begun(path: Path) -> bool:
 
     So a recipe can be mended under the same name.
     """
-    log = path / LOG_FILE
-    if (path / "checkpoints").exists() or (log.exists() and b'"step":' in log.read_bytes()):
+    kept = (path / name for name in ("checkpoints", BEST_WEIGHTS, *LAST_WEIGHTS))
+    if any(file.exists() for file in kept) or _has_logged_steps(path):
         return True
     if not (path / LOCK_FILE).exists():
         return False
@@ -167,6 +198,51 @@ def _has_begun(path: Path) -> bool:
         except OSError:  # a process is about to begin
             return True
     return False
+
+
+def _has_logged_steps(path: Path) -> bool:
+    """Whether the run's log has the line of a step."""
+    log = path / LOG_FILE
+    return log.exists() and b'"step":' in log.read_bytes()
+
+
+def _has_checkpoint(path: Path) -> bool:
+    """Whether there is a whole checkpoint to go on from."""
+    return any((path / "checkpoints").glob("step-*"))
+
+
+def _refuse_lost(path: Path, finished: bool) -> None:
+    """Raise where a run that is not `finished` had checkpoints, and has none.
+
+    One that was killed before its first begins again, and finds the same weights as before.
+    """
+    had_some = (path / SAVED_FILE).exists()
+    had_some |= (path / BEST_WEIGHTS).exists() and not _has_logged_steps(path)
+    if had_some and not finished:
+        raise InputError(
+            f"{path}: this run has begun, but its checkpoints are gone; it would begin again at "
+            "step 0, over what is left of it. Begin another with --set name=NEW, or delete this "
+            "folder"
+        )
+
+
+def _refuse_foreign(path: Path) -> None:
+    """Raise where a run would write over files that no run has written."""
+    found = [name for name in WRITTEN if (path / name).exists()]
+    if found and not _is_recipe(path / RECIPE_FILE):
+        raise InputError(
+            f"{path}: is not the folder of a run, and {', '.join(found)} in it would be written "
+            "over. Train under another name with --set name=NEW, or move them away"
+        )
+
+
+def _is_recipe(path: Path) -> bool:
+    """Whether a run wrote this file, of this release or another."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and {"name", "stage", "data", "train"} <= found.keys()
 
 
 def environment() -> dict[str, str]:
@@ -199,6 +275,35 @@ def files_digest(paths: Iterable[Path]) -> str:
     """Hash of the sizes of files, in order; what is no file has none."""
     sizes = [path.stat().st_size if path.is_file() else -1 for path in paths]
     return hashlib.blake2b(json.dumps(sizes).encode(), digest_size=16).hexdigest()
+
+
+def _held(path: Path) -> dict[str, Any]:
+    """What the file says that a run was begun with: data sheets by part, and hashes of the "rest".
+
+    Raises:
+        InputError: it is damaged.
+    """
+    try:
+        held = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        held = None
+    parts = dict(held) if isinstance(held, dict) else {"": None}
+    is_whole = isinstance(parts.pop("rest", {}), dict)
+    if not is_whole or not all(_is_sheet(part) for part in parts.values()):
+        raise InputError(
+            f"{path}: is damaged, so that it cannot be told whether the data is that of this run. "
+            "If it is, delete this file, which is then written anew; else begin another run with "
+            "--set name=NEW"
+        )
+    return held
+
+
+def _is_sheet(part: Any) -> bool:
+    """Whether this is what `_data_sheet` gives."""
+    blank = _data_sheet([])
+    return isinstance(part, dict) and {n: type(v) for n, v in part.items()} == {
+        name: type(value) for name, value in blank.items()
+    }
 
 
 def _data_sheet(records: Sequence[tuple[str, Sequence[str]]]) -> dict[str, int | str]:

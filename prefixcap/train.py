@@ -319,6 +319,7 @@ class Keeper:
         if processes.is_main:
             keep = self.config.keep_checkpoints
             save_checkpoint(self.run.path, state, self.task, tensors, self.average, keep)
+            self.run.note_saved()
         self.saved_at = time.monotonic()
 
 

@@ -63,6 +63,43 @@ def test_a_run_begun_before_a_setting_existed_continues(tmp_path):
         RunFolder(run.path, load_recipe(path))
 
 
+def test_a_run_that_lost_its_checkpoints_does_not_begin_again(tmp_path):
+    run = run_folder(tmp_path, tmp_path)
+    recipe = load_recipe(tmp_path / "recipe.toml")
+    run.log(step=1)
+    assert not RunFolder(run.path, recipe).finished  # killed before its first checkpoint
+    run.note_saved()
+    with pytest.raises(InputError, match=r"its checkpoints are gone.*--set name=NEW, or delete"):
+        RunFolder(run.path, recipe)
+    (run.path / "model").mkdir()
+    (run.path / "model/config.json").write_text("{}")
+    assert RunFolder(run.path, recipe).finished
+    (run.path / "log.jsonl").unlink()
+    assert RunFolder(run.path, recipe).finished
+    (run.path / "checkpoints/step-00000001").mkdir(parents=True)
+    assert not RunFolder(run.path, recipe).finished
+
+
+@pytest.mark.parametrize("kept", ["data.json", "log.jsonl", "recipe.json", "model/README.md"])
+def test_what_no_run_has_written_is_not_written_over(tmp_path, kept):
+    file = tmp_path / "run" / kept
+    file.parent.mkdir(parents=True)
+    file.write_text('{"flour": 500}')
+    with pytest.raises(InputError, match=f"not the folder of a run, and {kept.split('/')[0]} in"):
+        run_folder(tmp_path, tmp_path)
+    assert [path for path in (tmp_path / "run").rglob("*") if path.is_file()] == [file]
+    assert file.read_text() == '{"flour": 500}'
+
+
+@pytest.mark.parametrize("damaged", ['{"data": {"pho', "[]", '{"data": {}}', '{"rest": 1}'])
+def test_damaged_fingerprints_are_one_line(tmp_path, damaged):
+    run = run_folder(tmp_path, tmp_path)
+    (run.path / "data.json").write_text(damaged)
+    for hold in (lambda: run.hold_data(data=RECORDS), lambda: run.hold_rest(photo_files="a")):
+        with pytest.raises(InputError, match=r"data\.json: is damaged.*delete this file"):
+            hold()
+
+
 RECORDS = [(f"{number}.jpg", ["a dog", "a cat"]) for number in range(1200)]
 
 

@@ -73,6 +73,9 @@ def train(
 
     processes = joined(usable_device(device or loaded.train.device or None))
     run = RunFolder(runs / loaded.name, loaded, processes)
+    if run.finished:
+        typer.echo(f"{run.path}: already finished; without its checkpoints nothing is trained")
+        return
     if run.missing:
         typer.echo(run.missing, err=True)
     stage = distill_recipe if loaded.stage == "distill" else caption_recipe

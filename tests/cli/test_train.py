@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -110,6 +111,18 @@ def test_photos_that_are_not_stored_make_the_exit_code_1(world, tmp_path, capsys
     words = ["train", str(tmp_path / "d.toml"), "--runs", str(tmp_path), "--set", "train.epochs=1"]
     assert cli.main(words) == 1
     assert "; 2 photos left out" in capsys.readouterr().out
+
+
+def test_a_finished_run_without_checkpoints_stays_as_it_is(world, model, tmp_path, capsys):
+    shutil.copytree(model.parent, tmp_path / "done")
+    shutil.rmtree(tmp_path / "done/checkpoints")
+    files = [path for path in (tmp_path / "done").rglob("*") if path.is_file()]
+    before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
+    words = ["train", str(world / "c.toml"), "--runs", str(tmp_path), "--set", "name=done"]
+    assert cli.main([*words, "--set", "train.epochs=2"]) == 0
+    assert "done: already finished" in capsys.readouterr().out
+    after = [path for path in (tmp_path / "done").rglob("*") if path.is_file()]
+    assert {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in after} == before
 
 
 @pytest.mark.parametrize(
