@@ -8,8 +8,10 @@ import typer
 
 from prefixcap.cli.progress import Stopped, counted, name_skipped
 from prefixcap.cli.watch import Watcher
+from prefixcap.signals import Terminated, terminable
 
 if TYPE_CHECKING:
+    from prefixcap.recipe import Recipe
     from prefixcap.stages import Watch
     from prefixcap.train import Progress
 
@@ -65,32 +67,45 @@ def train(
     from prefixcap.recipe import load_recipe
 
     loaded = load_recipe(recipe, settings)
+    path = runs / loaded.name
+    try:
+        with terminable():
+            _train(loaded, path, device)
+    except Terminated:  # before the loop, or after it: see Interrupted for what comes inside
+        begun = any((path / "checkpoints").glob("step-*"))
+        said = "between its steps; the same command continues"
+        said = said if begun else "before the first step; the same command begins"
+        typer.echo(f"{path}: stopped {said}", err=True)
+
+
+def _train(recipe: "Recipe", path: Path, device: str | None) -> None:
+    """Train the recipe in its folder, and say how that ended."""
     from prefixcap.caption_stage import caption_recipe
     from prefixcap.processes import joined, usable_device
     from prefixcap.run_folder import RunFolder
     from prefixcap.stages import Watch, distill_recipe
     from prefixcap.train import Interrupted
 
-    processes = joined(usable_device(device or loaded.train.device or None))
-    run = RunFolder(runs / loaded.name, loaded, processes)
+    processes = joined(usable_device(device or recipe.train.device or None))
+    run = RunFolder(path, recipe, processes)
     if run.finished:
-        typer.echo(f"{run.path}: already finished; without its checkpoints nothing is trained")
+        _finish(path, "already finished; without its checkpoints nothing is trained")
         return
     if run.missing:
         typer.echo(run.missing, err=True)
-    stage = distill_recipe if loaded.stage == "distill" else caption_recipe
+    stage = distill_recipe if recipe.stage == "distill" else caption_recipe
     try:
         with run.locked(), Watcher() as watcher:
-            ended = stage(loaded, run, _watch(watcher) if processes.is_main else Watch())
+            ended = stage(recipe, run, _watch(watcher) if processes.is_main else Watch())
     except Interrupted as error:
-        saved = f"{run.path}: saved after {error}; the same command continues"
+        saved = f"{path}: saved after {error}; the same command continues"
         if error.number == signal.SIGINT:
             raise Stopped(saved) from error
         if processes.is_main:
             typer.echo(saved, err=True)
         return  # SIGTERM is how schedulers end a job that will go on: not a failure
     if processes.is_main:
-        _finish(run.path, ended)
+        _finish(path, ended)
 
 
 def _finish(run: Path, ended: str) -> None:

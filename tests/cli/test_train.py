@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from prefixcap import caption_stage
 from prefixcap.cli import main as cli
 from tests.source_tree import REPOSITORY
 from tests.tiny_run import caption_recipe, distill_recipe, save_tiny_teacher, write_photos
@@ -139,6 +140,26 @@ def test_wrong_input_is_one_line_and_exit_code_2(world, capsys, words, said):
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert said in error
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("read_sources", "before the first step; the same command begins"),
+        ("fit", "between its steps; the same command continues"),  # of the finished run
+    ],
+)
+def test_termination_outside_of_the_loop_is_no_failure(
+    world, model, tmp_path, capsys, monkeypatch, place, said
+):
+    def terminated(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(caption_stage, place, terminated)
+    runs = world / "runs" if place == "fit" else tmp_path
+    words = ["train", str(world / "c.toml"), "--runs", str(runs), "--set", "name=done"]
+    assert cli.main([*words, "--set", "train.epochs=2"]) == 0
+    assert capsys.readouterr().err.splitlines()[-1] == f"{runs}/done: stopped {said}"
 
 
 @pytest.mark.slow
