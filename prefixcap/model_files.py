@@ -14,21 +14,20 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
 from prefixcap import atomic
-from prefixcap.config import FORMAT_VERSION, ModelConfig, parse
+from prefixcap.config import FORMAT_VERSION, ModelConfig
 from prefixcap.errors import InputError
-from prefixcap.hub import looks_local, model_file
+from prefixcap.hub import model_file
 from prefixcap.metrics import DocumentFrequencies
+from prefixcap.model_settings import CONFIG_FILE, model_source, read_settings, required_file
 from prefixcap.tensor_files import read_tensors, save_tensors
 from prefixcap.tokenizer import SETTINGS_FILE, TOKENIZER_FILE, CaptionTokenizer
 
-CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 CARD_FILE = "README.md"
 FREQUENCIES_FILE = "frequencies.safetensors"  # of n-grams in captions, where votes need them
 LM_CONFIG_FILE = "language_model.json"  # transformers' settings of a stored LM that has a name
 ENCODER_CONFIG_FILE = "encoder.json"  # what the network of a stored encoder is built by
 EXTRA_FILES = (LM_CONFIG_FILE, ENCODER_CONFIG_FILE, FREQUENCIES_FILE)
-BUILTIN = Path(__file__).parent / "builtin"
 SHOWN = 3  # tensors named in one error
 
 
@@ -70,10 +69,10 @@ def open_model(name: str, revision: str | None = None) -> ModelFolder:
     Raises:
         InputError: nothing of that name, a file is missing, or a newer prefixcap wrote it.
     """
-    source = _source(name)
-    config = _read_config(source, _required(source, CONFIG_FILE, revision))
+    source = model_source(name)
+    config = read_settings(source, revision)
     files = {
-        file: _required(source, file, revision)
+        file: required_file(source, file, revision)
         for file in (WEIGHTS_FILE, TOKENIZER_FILE, SETTINGS_FILE)
     }
     for file in EXTRA_FILES:
@@ -81,24 +80,6 @@ def open_model(name: str, revision: str | None = None) -> ModelFolder:
         if path is not None:
             files[file] = path
     return ModelFolder(name, files, config)
-
-
-def builtin_names() -> list[str]:
-    """Names of the models that come with the package."""
-    return sorted(path.parent.name for path in BUILTIN.glob(f"*/{CONFIG_FILE}"))
-
-
-def _source(name: str) -> str:
-    """The folder or hub name that `name` means: a folder wins, then a built-in model."""
-    if looks_local(name) or "/" in name:
-        return name
-    if name in builtin_names():
-        return str(BUILTIN / name)
-    names = ", ".join(builtin_names()) or "none"
-    raise InputError(
-        f"{name}: is neither a folder here nor a built-in model ({names}); models on the hub are "
-        "called owner/model"
-    )
 
 
 def fill(module: nn.Module, path: Path) -> None:
@@ -219,34 +200,6 @@ def upload_model(folder: Path, repo_id: str, *, private: bool) -> str:
             "and log in: hf auth login"
         ) from error
     return str(address)
-
-
-def _required(source: str, file: str, revision: str | None) -> Path:
-    """Path of a file that every model has."""
-    path = model_file(source, file, revision)
-    if path is None:
-        raise InputError(
-            f"{source}: has no {file}, so it is no prefixcap model; give a folder that "
-            "save_pretrained wrote, or a model's name"
-        )
-    return path
-
-
-def _read_config(source: str, path: Path) -> ModelConfig:
-    """Settings in `path`, if this version can read them."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: is not a JSON file ({error}); copy it again") from error
-    version = values.pop("format_version", None) if isinstance(values, dict) else None
-    if not isinstance(version, int):
-        raise InputError(f"{path}: has no format_version, so {source} is no prefixcap model")
-    if version > FORMAT_VERSION:
-        raise InputError(
-            f"{path}: has format_version {version}, this prefixcap reads up to {FORMAT_VERSION}. "
-            "Update it: pip install --upgrade prefixcap"
-        )
-    return parse(ModelConfig, values, str(path))
 
 
 def _compare(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: str | Path) -> None:

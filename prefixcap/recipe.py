@@ -3,7 +3,7 @@
 import os
 import re
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -13,12 +13,15 @@ from prefixcap.config import (
     LanguageModelConfig,
     LstmConfig,
     MapperConfig,
+    ModelConfig,
     Settings,
     parse,
     read_toml,
     with_overrides,
 )
 from prefixcap.errors import InputError
+from prefixcap.model_settings import model_source, read_settings
+from prefixcap.start_settings import completed, refuse_other_sizes
 
 
 class SourceConfig(Settings):
@@ -192,7 +195,7 @@ class Recipe(Settings):
 
     name: str
     stage: Literal["distill", "language", "caption"]
-    start_from: str = ""  # model folder whose mapper and language model are taken over
+    start_from: str = ""  # model whose weights, and settings left out here, are taken over
     language_model_from: str = ""  # model folder of which only the language model is
     encoder_from: str = ""  # run folder of a distillation whose encoder is taken over
     data: tuple[SourceConfig, ...] = Field(min_length=1)
@@ -286,10 +289,42 @@ class Recipe(Settings):
 def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
     """Recipe read from TOML, with the command line's `--set` assignments put in.
 
+    What it leaves out of encoder, mapper and language model are those of the model in `start_from`.
+
     Raises:
-        InputError: the file cannot be read, a key is unknown, a value has a wrong type.
+        InputError: the file cannot be read, a key is unknown, a value has a wrong type or
+            contradicts the model in `start_from`, or that model is missing and its settings needed.
     """
-    return parse(Recipe, with_overrides(read_toml(path), overrides or []), str(path))
+    tables, changes = read_toml(path), overrides or []
+    start = _start_settings(with_overrides(tables, changes), path)
+    if start is not None:
+        tables = completed(tables, start)
+    recipe = parse(Recipe, with_overrides(tables, changes), str(path))
+    if start is not None and not recipe.lstm:
+        refuse_other_sizes(recipe.mapper, recipe.language_model, start)
+    return recipe
+
+
+def _start_settings(tables: dict[str, Any], path: Path) -> ModelConfig | None:
+    """Settings of the model in `start_from`; None without one, or where they may be needed later.
+
+    A recipe that has all tables is whole without them: the model may be still to be trained.
+    """
+    start, encoder = tables.get("start_from"), tables.get("encoder")
+    if not isinstance(start, str) or not start or tables.get("stage") == "distill":
+        return None
+    is_whole = isinstance(encoder, dict) and "kind" in encoder
+    is_whole &= "lstm" in tables or {"mapper", "language_model"} <= tables.keys()
+    if is_whole and not expand(start).is_dir():
+        return None
+    try:
+        return read_settings(model_source(str(expand(start))))
+    except InputError as error:
+        if is_whole:
+            return None  # said where its weights are read
+        raise InputError(
+            f"{path}: what it leaves out is the start_from model's; {error}"
+        ) from error
 
 
 def expand(path: str) -> Path:

@@ -59,15 +59,6 @@ def test_tied_weights_are_stored_once(saved):
     assert "lm.lm_head.weight" not in names
 
 
-def test_a_built_in_model_is_found_by_its_name(saved, tmp_path, monkeypatch):
-    shutil.copytree(saved, tmp_path / "builtin" / "small")
-    monkeypatch.setattr(model_files, "BUILTIN", tmp_path / "builtin")
-    assert model_files.builtin_names() == ["small"]
-    assert ClipCap.from_pretrained("small").config == ClipCap.from_pretrained(saved).config
-    with pytest.raises(InputError, match=r"smal: is neither a folder .* model \(small\)"):
-        ClipCap.from_pretrained("smal")
-
-
 @pytest.mark.parametrize("file", [CONFIG_FILE, WEIGHTS_FILE, "tokenizer.json"])
 def test_a_missing_file_is_named(folder, file):
     (folder / file).unlink()
