@@ -306,9 +306,10 @@ def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
 
 
 def _start_settings(tables: dict[str, Any], path: Path) -> ModelConfig | None:
-    """Settings of the model in `start_from`; None without one, or where they may be needed later.
+    """Settings of the model in `start_from`; None without one.
 
-    A recipe that has all tables is whole without them: the model may be still to be trained.
+    None too of a model that is no folder here, for a recipe that has all tables: it is whole
+    without those settings, and the model may be still to be trained.
     """
     start, encoder = tables.get("start_from"), tables.get("encoder")
     if not isinstance(start, str) or not start or tables.get("stage") == "distill":
