@@ -1,5 +1,6 @@
 """Any causal language model of transformers one token at a time, over the model's own cache."""
 
+import inspect
 from dataclasses import dataclass
 
 import torch
@@ -32,11 +33,15 @@ class CachedStepper:
 
     def __init__(self, lm: PreTrainedModel) -> None:
         self.lm = lm
+        accepted = inspect.signature(lm.forward).parameters
+        self._name = (
+            "cache" if "cache" in accepted else "past_key_values"
+        )  # before transformers 5.24
 
     def start(self, prefix: Tensor, width: int, max_tokens: int) -> tuple[Tensor, CachedState]:
         """Logits (B, V) float32 of the first token after `prefix` (B, P, D), and the state."""
         result = self.lm(inputs_embeds=prefix.to(self.lm.dtype), use_cache=True)
-        cache = result.past_key_values
+        cache = result[self._name]
         rows = torch.arange(len(prefix), device=prefix.device).repeat_interleave(width)  # (B * W,)
         cache.reorder_cache(rows)
         return result.logits[:, -1].float(), CachedState(cache, width)
@@ -44,6 +49,6 @@ class CachedStepper:
     def step(self, ids: Tensor, state: CachedState) -> Tensor:
         """Logits (B, W, V) float32 of the token after `ids` (B, W) int64."""
         rows = ids.reshape(-1, 1)  # (B * W, 1)
-        result = self.lm(input_ids=rows, past_key_values=state.cache, use_cache=True)
-        state.cache = result.past_key_values
+        result = self.lm(input_ids=rows, use_cache=True, **{self._name: state.cache})
+        state.cache = result[self._name]
         return result.logits[:, -1].float().unflatten(0, ids.shape)  # (B, W, V)

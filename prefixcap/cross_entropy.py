@@ -145,7 +145,9 @@ class _Layer:
     def parts(self) -> list[slice]:
         """The vocabulary, part after part."""
         size = len(self.matrix)
-        return [slice(s, min(size, s + WORDS_AT_ONCE)) for s in range(0, size, WORDS_AT_ONCE)]
+        # a GPU has no such cache to stay in, and waits for each of many small steps
+        step = WORDS_AT_ONCE if self.matrix.device.type == "cpu" else size
+        return [slice(start, min(size, start + step)) for start in range(0, size, step)]
 
 
 @dataclass(frozen=True)
@@ -223,8 +225,9 @@ def _loss_of(inputs: Tensor, layer: _Layer, targets: Targets, grads: "_Gradients
 def _exponentials(table: Tensor, peaks: Tensor) -> Tensor:
     """Sums (n,) of exp(table - peaks), which take the place of `table` (n, m)."""
     sums = torch.empty_like(peaks)
-    exact = peaks.new_empty(min(len(table), ROWS_IN_CACHE), table.shape[1])
-    parts = (tensor.split(ROWS_IN_CACHE) for tensor in (table, peaks[:, None], sums))
+    step = min(len(table), ROWS_IN_CACHE) if table.device.type == "cpu" else len(table)
+    exact = peaks.new_empty(step, table.shape[1])
+    parts = (tensor.split(max(1, step)) for tensor in (table, peaks[:, None], sums))
     for logits, peak, total in zip(*parts, strict=True):
         part = exact[: len(logits)].copy_(logits).sub_(peak).exp_()
         torch.sum(part, dim=1, out=total)
