@@ -1,12 +1,12 @@
 """Cross-entropy of a linear layer's outputs, without ever holding all of them.
 
 A cross-entropy is the logarithm of the summed exponentials of the logits, less the logit expected
-of the targets. The first needs every logit: they are formed a part of the vocabulary at a time,
-which stays in the processor's cache. The second is linear in the word vectors, so that the
-targets, smoothing and teachers cost a few products of vectors and nothing of the vocabulary's size.
+of the targets. Logits are formed a part of the vocabulary at a time, which stays in the processor's
+cache; their exponentials are never divided, since the products of vectors can be scaled instead.
+The targets' own exponentials are kept apart, exact: where a target is nearly certain, its
+gradient is a small difference, which numbers in bfloat16 would not hold.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from prefixcap.late_gradient import LateGradient, with_rows
 from prefixcap.products import linear
-from prefixcap.row_steps import Parts, joined, step_or_join
+from prefixcap.row_steps import Parts, joined
 
 ROWS_AT_ONCE = 512  # rows of logits in memory: 512 x 50,257 bfloat16 are 51 MB
 WORDS_AT_ONCE = 4096  # of which a product forms the logits
@@ -71,7 +72,7 @@ def chunked_cross_entropy(
     targets: Targets,
     *,
     matrix: Tensor | None = None,
-    late: "LateGradient | None" = None,
+    late: LateGradient | None = None,
 ) -> Tensor:
     """Sum of the cross-entropies of `hidden @ weight.T + bias` against `targets`, float32 scalar.
 
@@ -87,51 +88,6 @@ def chunked_cross_entropy(
     layer = _Layer(weight.detach() if matrix is None else matrix, bias)
     options = _Options(layer, torch.is_grad_enabled(), late)
     return _ChunkedCrossEntropy.apply(hidden, weight, bias, targets, options)
-
-
-class LateGradient:
-    """The loss's gradient on its weight, formed once `WordVectors` of that weight has its own.
-
-    Between the two lies the backward pass of all layers, with their activations in memory. A
-    gradient for every word is as large as many of them, what it is formed of is a third of it.
-    """
-
-    def __init__(self) -> None:
-        self._form: Callable[[], Parts] | None = None
-
-    def put(self, form: Callable[[], Parts]) -> None:
-        """Take over a gradient that `form` makes."""
-        self._form = form
-
-    def take(self, weight: Tensor) -> Parts:
-        """The gradient (V, W) in parts of its rows, 0 where the loss has none."""
-        form, self._form = self._form, None
-        return iter([(slice(0, len(weight)), torch.zeros_like(weight))]) if form is None else form()
-
-
-class WordVectors(torch.autograd.Function):
-    """Rows of a weight (V, W) that a loss with a late gradient has as its output layer."""
-
-    @staticmethod
-    def forward(ctx: Any, weight: Tensor, ids: Tensor, late: LateGradient) -> Tensor:
-        """Vectors (..., W) of `ids` (...) int64."""
-        ctx.save_for_backward(ids)
-        ctx.weight, ctx.late = weight, late
-        return weight[ids]
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradient on the weight; None where it was stepped by its parts."""
-        ids, own = ctx.saved_tensors[0].flatten(), gradient.flatten(0, -2)  # (n,), (n, W)
-        parts = ((part, _with_rows(f, part, ids, own)) for part, f in ctx.late.take(ctx.weight))
-        return step_or_join(ctx.weight, parts), None, None
-
-
-def _with_rows(found: Tensor, part: slice, ids: Tensor, rows: Tensor, factor: float = 1) -> Tensor:
-    """`found` (part, W), with those of the `rows` (n, W) added whose `ids` are in that part."""
-    here = (ids >= part.start) & (ids < part.stop)
-    return found.index_add_(0, ids[here] - part.start, rows[here], alpha=factor)
 
 
 class _Layer:
@@ -210,16 +166,22 @@ def _loss_of(inputs: Tensor, layer: _Layer, targets: Targets, grads: "_Gradients
             table += layer.bias[part]
         tables.append(table)
         peaks.append(table.amax(dim=1))  # at once, while it is in the cache
+        aim.read(part, table)
     peaks = torch.stack(peaks).amax(dim=0).to(layer.exact)  # (n,)
     sums = torch.zeros_like(peaks)
-    mean = torch.zeros_like(aim.word)  # (n, W) word vectors, times the exponential of each
+    mean = torch.zeros_like(aim.inputs)  # (n, W) word vectors, times the exponential of each
     for part, table in zip(layer.parts(), tables, strict=True):
         sums += _exponentials(table, peaks)
+        aim.take_out(part, table)
         if grads.hidden_wanted:
             mean += linear(table, layer.matrix[part].T)
     if grads.wanted:
-        grads.add(tables, aim.weight / sums, mean, aim)
-    return aim.weight @ (peaks + sums.log()) - aim.logits
+        aim.weigh(peaks, sums)
+        scale = aim.weight / sums  # makes chances of exponentials
+        hidden = mean.mul_(scale[:, None]).add_(aim.words(layer)) if grads.hidden_wanted else None
+        grads.add(tables, scale, hidden, aim)
+    above = aim.weight * peaks - aim.expected_logits  # by row: their sums would be rounded first
+    return (above + aim.weight * sums.log()).sum()
 
 
 def _exponentials(table: Tensor, peaks: Tensor) -> Tensor:
@@ -236,45 +198,75 @@ def _exponentials(table: Tensor, peaks: Tensor) -> Tensor:
 
 
 class _Aim:
-    """What the targets of n rows expect, all that is linear in the logits.
+    """What the targets of n rows expect.
 
     Attributes:
+        inputs: (n, W) what the logits are formed of.
         weight: (n,) weights of a row's targets, summed.
-        word: (n, W) the expected word vectors, weighted and summed.
-        logits: scalar, the expected logits, weighted and summed over all rows.
-        inputs: (n, W) what the logits were formed of.
-        weights: (N,) of each target.
+        ids: (U,) the targets of each row, each once, ascending.
+        rows: (U,) their rows.
+        gradients: (U,) on their logits; `weigh` sets them.
         spread: of each target's probability, how much every word of the vocabulary has.
-        certain: how much of it is the target's own.
+        expected_logits: (n,) weighted.
     """
 
     def __init__(self, inputs: Tensor, layer: _Layer, targets: Targets) -> None:
-        exact, rows, ids = layer.exact, targets.rows, targets.ids
-        self.targets, self.inputs = targets, inputs.to(exact)
-        self._dtype = layer.matrix.dtype
-        share = targets.taught.share if targets.taught else 0
-        self.certain = 1 - targets.smoothing - share
+        exact, count = layer.exact, max(1, len(inputs))
+        self.inputs, self.teachers = inputs.to(exact), targets.taught
+        weights = targets.weights.to(exact)  # (N,)
+        self.weight = weights.new_zeros(len(inputs)).index_add_(0, targets.rows, weights)
+        pairs, places = (targets.ids * count + targets.rows).unique(return_inverse=True)
+        self.ids, self.rows = pairs // count, pairs % count
+        certain = 1 - targets.smoothing - (targets.taught.share if targets.taught else 0)
+        self._own = weights.new_zeros(len(pairs)).index_add_(0, places, certain * weights)
+        self._logits = torch.empty_like(self._own)
+        self.gradients = torch.zeros_like(self._own)
         self.spread = targets.smoothing / len(layer.matrix)
-        self.weights = targets.weights.to(exact)  # (N,)
-        self.weight = self.weights.new_zeros(len(inputs)).index_add_(0, rows, self.weights)
-        own = (self.certain * self.weights)[:, None] * layer.matrix[ids].to(exact)  # (N, W)
-        self.word = torch.zeros_like(self.inputs).index_add_(0, rows, own)
+        self.expected_logits = torch.zeros_like(self.weight)
+
+    def within(self, part: slice) -> tuple[slice, Tensor]:
+        """Which of the targets are in a part of the vocabulary, and where in it."""
+        bounds = torch.tensor([part.start, part.stop], device=self.ids.device)
+        first, last = torch.searchsorted(self.ids, bounds).tolist()
+        return slice(first, last), self.ids[first:last] - part.start
+
+    def read(self, part: slice, table: Tensor) -> None:
+        """Take note of the expected logits in a part of them, (n, part)."""
+        here, places = self.within(part)
+        self._logits[here] = table[self.rows[here], places].to(self._logits.dtype)
+        self.expected_logits.index_add_(0, self.rows[here], self._own[here] * self._logits[here])
         if self.spread:
-            self.word += self.weight[:, None] * self.spread * layer.matrix.sum(dim=0, dtype=exact)
-        for part in layer.parts() if targets.taught else []:
-            self.word += linear(self.taught(part), layer.matrix[part].T)
-        self.logits = (self.inputs * self.word).sum()
-        if layer.bias is not None:
-            own = self.certain * self.weights @ layer.bias[ids]
-            self.logits += own + self.spread * self.weight.sum() * layer.bias.sum()
-            for part in layer.parts() if targets.taught else []:
-                self.logits += (self.taught(part).to(exact) @ layer.bias[part]).sum()
+            sums = table.sum(dim=1, dtype=self.weight.dtype)
+            self.expected_logits += self.spread * self.weight * sums
+        if self.teachers:
+            self.expected_logits += (self.taught(part) * table).sum(dim=1)
+
+    def take_out(self, part: slice, table: Tensor) -> None:
+        """Clear the targets' own exponentials in a part of them, (n, part)."""
+        here, places = self.within(part)
+        table[self.rows[here], places] = 0
+
+    def weigh(self, peaks: Tensor, sums: Tensor) -> None:
+        """Find the gradients on the targets' logits, given what a row's exponentials sum to."""
+        chances = (self._logits - peaks[self.rows]).exp() / sums[self.rows]
+        self.gradients = self.weight[self.rows] * chances - self._own
+
+    def words(self, layer: _Layer) -> Tensor:
+        """Gradient (n, W) on the inputs, of all but the exponentials that were not taken out."""
+        matrix = layer.matrix
+        own = self.gradients[:, None] * matrix[self.ids].to(self.inputs.dtype)  # (U, W)
+        found = torch.zeros_like(self.inputs).index_add_(0, self.rows, own)
+        if self.spread:
+            mean = matrix.sum(dim=0, dtype=self.inputs.dtype)
+            found -= self.spread * self.weight[:, None] * mean
+        for part in layer.parts() if self.teachers else []:
+            found -= linear(self.taught(part).to(matrix.dtype), matrix[part].T)
+        return found
 
     def taught(self, part: slice) -> Tensor:
         """What teachers expect of a part of the vocabulary, (n, part), weighted."""
-        taught = self.targets.taught
-        share = (taught.share * self.weight)[:, None]
-        return (share * taught.probabilities[:, part]).to(self._dtype)
+        share = (self.teachers.share * self.weight)[:, None]
+        return share * self.teachers.probabilities[:, part]
 
 
 class _Gradients:
@@ -299,26 +291,27 @@ class _Gradients:
         """(N, W), all chunks."""
         return torch.cat(self._hidden) if self._hidden else None
 
-    def add(self, tables: list[Tensor], scale: Tensor, mean: Tensor, aim: _Aim) -> None:
+    def add(self, tables: list[Tensor], scale: Tensor, hidden: Tensor | None, aim: _Aim) -> None:
         """Add those of one chunk of n rows.
 
         Args:
-            tables: exponentials of the logits, (n, part) for each part of the vocabulary.
+            tables: exponentials of the logits, (n, part) for each part of the vocabulary, without
+                the targets' own.
             scale: (n,) what makes probabilities of them, times the weight of the row.
-            mean: (n, W) word vectors, times the exponential of each.
+            hidden: (n, W) the gradient on the rows themselves, where it is wanted.
             aim: what the rows' targets expect.
         """
-        if self.hidden_wanted:
-            self._hidden.append(mean.mul_(scale[:, None]).sub_(aim.word))
+        if hidden is not None:
+            self._hidden.append(hidden)
         if self.weight is not None:
             self.weight.add(tables, scale, aim)
         if self.bias is not None:
             for part, table in zip(self._parts, tables, strict=True):
                 self.bias[part] += scale @ table.to(scale.dtype)
-                if aim.targets.taught:
-                    self.bias[part] -= aim.taught(part).sum(dim=0, dtype=scale.dtype)
+                if aim.teachers:
+                    self.bias[part] -= aim.taught(part).sum(dim=0)
             self.bias -= aim.spread * aim.weight.sum()
-            self.bias.index_add_(0, aim.targets.ids, aim.certain * aim.weights, alpha=-1)
+            self.bias.index_add_(0, aim.ids, aim.gradients)
 
 
 class _WeightGradient:
@@ -349,16 +342,16 @@ class _WeightGradient:
         (tables, scale, aim), self._last = self._last, None
         plain = factor * aim.inputs  # (n, W)
         inputs = (scale[:, None] * plain).to(tables[0].dtype).T  # (W, n)
-        own = (aim.certain * aim.weights)[:, None] * plain[aim.targets.rows]  # (N, W)
+        own = aim.gradients[:, None] * plain[aim.rows]  # (U, W)
         for number, part in enumerate(self._parts):
             # a third faster in bf16, with the copy, than from the transpose itself
             found = linear(tables[number].T.contiguous(), inputs).to(plain.dtype)  # (part, W)
             tables[number] = None
             if self._total is not None:
                 found += factor * self._total[part]
-            if aim.targets.taught:
-                expected = aim.taught(part)
+            if aim.teachers:
+                expected = aim.taught(part).to(inputs.dtype)
                 found -= linear(expected.T.contiguous(), plain.to(expected.dtype).T)
             if aim.spread:
                 found -= aim.spread * (aim.weight @ plain)
-            yield part, _with_rows(found, part, aim.targets.ids, own, -1)
+            yield part, with_rows(found, part, aim.ids, own)

@@ -13,8 +13,8 @@ from transformers import GPT2LMHeadModel
 from transformers.models.gpt2.modeling_gpt2 import GPT2Block
 from transformers.pytorch_utils import Conv1D
 
-from prefixcap.cross_entropy import LateGradient, WordVectors
 from prefixcap.gpt2_weights import TANH_GELU
+from prefixcap.late_gradient import LateGradient, WordVectors
 from prefixcap.packed_attention import Attention, Layout
 from prefixcap.packed_rows import PackedRows
 from prefixcap.products import TrainingLinear

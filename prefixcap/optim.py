@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from torch.optim.adamw import adamw
 from prefixcap.recipe import TrainConfig
 from prefixcap.row_steps import ATTRIBUTE
 
+TWICE = "a weight that is stepped by its rows has a second gradient in the same backward pass"
 PENDING = 1 << 24  # bytes of gradients that a backward pass leaves before it steps their weights
 
 
@@ -62,44 +64,64 @@ def stepping_in_backward(optimizer: torch.optim.Optimizer) -> Iterator[None]:
     one process, and nothing asks for all gradients together.
     """
     waiting = 0
+    by_rows: set[nn.Parameter] = set()  # stepped by their rows since the last whole step
 
     def step_once_enough_wait(parameter: nn.Parameter) -> None:
         nonlocal waiting
         if parameter.grad is None:  # it was stepped by its rows
             return
+        if parameter in by_rows:
+            raise RuntimeError(TWICE)
         waiting += parameter.grad.nbytes
         if waiting >= PENDING:
+            seen = set(by_rows)
             optimizer.step()
+            by_rows.update(seen)
             optimizer.zero_grad(set_to_none=True)
 
     def none_waits(*_: object) -> None:
         nonlocal waiting
         waiting = 0
+        by_rows.clear()
 
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     hooks = [w.register_post_accumulate_grad_hook(step_once_enough_wait) for w in weights]
     hooks.append(optimizer.register_step_post_hook(none_waits))
     for group in optimizer.param_groups:
         for weight in group["params"]:
-            setattr(weight, ATTRIBUTE, _AdamRows(optimizer, group, weight))
+            if weight.is_contiguous():  # in other layouts a part of the rows is no block of memory
+                setattr(weight, ATTRIBUTE, _AdamRows(optimizer, group, weight, by_rows))
     try:
         yield
     finally:
         for hook in hooks:
             hook.remove()
         for weight in weights:
-            delattr(weight, ATTRIBUTE)
+            weight.__dict__.pop(ATTRIBUTE, None)
 
 
 class _AdamRows:
     """Steps one weight as the optimizer would, some rows at a time."""
 
-    def __init__(self, optimizer: torch.optim.AdamW, group: dict, weight: nn.Parameter) -> None:
+    def __init__(
+        self,
+        optimizer: torch.optim.AdamW,
+        group: dict[str, Any],
+        weight: nn.Parameter,
+        stepped: set[nn.Parameter],
+    ) -> None:
         self._optimizer, self._group, self._weight = optimizer, group, weight
+        self._stepped = stepped
 
     @torch.no_grad()
     def __call__(self, rows: slice, gradient: Tensor) -> None:
-        """Step `rows`, by what the optimizer itself calls for the whole weight."""
+        """Step `rows`, by what the optimizer itself calls for the whole weight.
+
+        Raises:
+            RuntimeError: the weight was stepped before in this backward pass.
+        """
+        if self._weight in self._stepped or self._weight.grad is not None:
+            raise RuntimeError(TWICE)
         state, group = self._state(), self._group
         adamw(
             [self._weight[rows]],
@@ -120,6 +142,7 @@ class _AdamRows:
 
     def done(self) -> None:
         """Count the step, and the weight's version as other changes in place do."""
+        self._stepped.add(self._weight)
         self._state()["step"] += 1
         torch.autograd.graph.increment_version(self._weight)
 

@@ -10,9 +10,10 @@ from torch import Tensor
 from transformers import GPT2LMHeadModel, PreTrainedModel
 from transformers.utils import ModelOutput
 
-from prefixcap.cross_entropy import LateGradient, Targets, Taught, chunked_cross_entropy
+from prefixcap.cross_entropy import Targets, Taught, chunked_cross_entropy
 from prefixcap.errors import InputError
 from prefixcap.gpt2_rows import GPT2Rows, fits
+from prefixcap.late_gradient import LateGradient
 from prefixcap.packed_rows import PackedRows, pack
 from prefixcap.products import TypedWeight, linear
 

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
-from prefixcap.cross_entropy import LateGradient
 from prefixcap.gpt2_rows import GPT2Rows, fits
+from prefixcap.late_gradient import LateGradient
 from prefixcap.packed_loss import hidden_states
 from prefixcap.packed_rows import pack
 from prefixcap.tokenizer import IGNORED

@@ -1,15 +1,20 @@
 """Weights that are stepped by their rows become what they become as wholes."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from torch import nn
 
 from prefixcap import cross_entropy, products, row_steps
-from prefixcap.cross_entropy import LateGradient, Targets, WordVectors, chunked_cross_entropy
+from prefixcap.config import MapperConfig
+from prefixcap.cross_entropy import Targets, chunked_cross_entropy
+from prefixcap.late_gradient import LateGradient, WordVectors
 from prefixcap.optim import build_optimizer, stepping_in_backward
 from prefixcap.products import FastLinear
 from prefixcap.recipe import TrainConfig
 from prefixcap.row_steps import in_parts, joined, row_steps_of
+from tests.tiny_clipcap import tiny_batch, tiny_model
 
 WORDS, WIDTH, ROWS = 57, 12, 23
 
@@ -71,6 +76,40 @@ def test_a_weight_is_stepped_by_its_rows_inside_the_block_only():
     with stepping_in_backward(build_optimizer(task, TrainConfig())):
         assert row_steps_of(task.words) is not None
     assert row_steps_of(task.words) is None
+
+
+def test_a_second_gradient_of_such_a_weight_is_refused():
+    task = Tied()
+    with stepping_in_backward(build_optimizer(task, TrainConfig())), pytest.raises(RuntimeError):
+        (task.loss() + task.words.square().sum()).backward()
+    task = Tied()
+    with stepping_in_backward(build_optimizer(task, TrainConfig())), pytest.raises(RuntimeError):
+        (task.loss() + task.loss()).backward()
+
+
+def test_a_weight_that_is_no_block_of_memory_is_stepped_as_a_whole():
+    task = nn.Module()
+    task.weight = nn.Parameter(torch.randn(4, 3).t())
+    with stepping_in_backward(build_optimizer(task, TrainConfig())):
+        assert row_steps_of(task.weight) is None
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_a_tuned_captioner_becomes_the_same_with_steps_in_the_backward_pass(precision):
+    batch, mapper = tiny_batch(), MapperConfig(kind="mlp", prefix_length=3)
+    models = [tiny_model(mapper=mapper).train() for _ in range(2)]
+    optimizers = [build_optimizer(model, TrainConfig(lr=0.01)) for model in models]
+    for _ in range(3):
+        for number, (model, optimizer) in enumerate(zip(models, optimizers, strict=True)):
+            with torch.autocast("cpu", torch.bfloat16, enabled=precision is torch.bfloat16):
+                loss, count = model.loss(batch)
+            with stepping_in_backward(optimizer) if number else nullcontext():
+                (loss / count).backward()
+            assert (model.lm.lm_head.weight.grad is None) == bool(number)
+            optimizer.step()
+            optimizer.zero_grad()
+    for name, parameter in models[0].named_parameters():
+        assert torch.equal(models[1].get_parameter(name), parameter), name
 
 
 def test_parts_of_a_gradient_join_to_it():
