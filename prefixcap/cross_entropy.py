@@ -223,12 +223,14 @@ class _Aim:
         self.gradients = torch.zeros_like(self._own)
         self.spread = targets.smoothing / len(layer.matrix)
         self.expected_logits = torch.zeros_like(self.weight)
+        bounds = [0, *(part.stop for part in layer.parts())]
+        firsts = torch.searchsorted(self.ids, torch.tensor(bounds, device=self.ids.device))
+        self._first = dict(zip(bounds, firsts.tolist(), strict=True))
 
     def within(self, part: slice) -> tuple[slice, Tensor]:
         """Which of the targets are in a part of the vocabulary, and where in it."""
-        bounds = torch.tensor([part.start, part.stop], device=self.ids.device)
-        first, last = torch.searchsorted(self.ids, bounds).tolist()
-        return slice(first, last), self.ids[first:last] - part.start
+        here = slice(self._first[part.start], self._first[part.stop])
+        return here, self.ids[here] - part.start
 
     def read(self, part: slice, table: Tensor) -> None:
         """Take note of the expected logits in a part of them, (n, part)."""
