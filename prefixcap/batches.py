@@ -148,11 +148,15 @@ class StoreSource:
         self.view_rows = stored_rows(store, self.ids, views)  # (M, 1 + views.stored)
         self.rows = self.view_rows[:, 0]
 
-    def digest(self, dev: Sequence[CaptionRecord]) -> str:
-        """Hash of what the store holds of the records, their crops and the dev records."""
+    def digest(self) -> str:
+        """Hash of what the store holds of the records and their crops; others do not matter.
+
+        So a run goes on where the store has got rows of other images, such as a dev photo that
+        could not be read before.
+        """
         numbers = range(self.view_rows.shape[1])
-        ids = [stored_id(image_id, number) for image_id in self.ids for number in numbers]
-        return self.store.digest(ids + [record.image_id for record in dev])
+        there = np.flatnonzero(self.rows >= 0)
+        return self.store.digest([stored_id(self.ids[row], n) for row in there for n in numbers])
 
     def images(
         self, indices: np.ndarray, generator: np.random.Generator, mine: slice = ALL

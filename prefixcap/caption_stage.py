@@ -111,10 +111,9 @@ def caption_recipe(recipe: Recipe, run: RunFolder, watch: Watch) -> str:
     trained_on = [record for record, is_there in zip(records, readable, strict=True) if is_there]
     if isinstance(model, LstmCaptioner) and earlier is None and not checkpoints(run.path):
         model.see(_sample(source, np.flatnonzero(readable), encoder, recipe.train.seed))
-    dev_records = [record for part in dev for record in part]
-    run.hold_data(data=_listed(trained_on), dev=_listed(dev_records))
+    run.hold_data(data=_listed(trained_on), dev=_listed(r for part in dev for r in part))
     if isinstance(source, StoreSource):
-        run.hold_rest(stored_embeddings=source.digest(dev_records))
+        run.hold_rest(stored_embeddings=source.digest())
     validation = _validation(recipe, run, dev, model, watch)
     ids = CaptionIds(tokenizer, recipe)
     if recipe.self_critical is None:

@@ -1,7 +1,9 @@
 """What a captioner's training does with embeddings and with captions of odd lengths."""
 
 import json
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -113,14 +115,38 @@ def test_a_rate_of_a_frozen_language_model_is_said_to_be_unused(photos, tmp_path
     assert said[0].startswith("train.lr_language_model is not used")
 
 
-def test_a_run_whose_stored_vectors_changed_does_not_go_on(photos, tmp_path):
-    """As after another build in the same folder: the ids are the same, the rows are not."""
-    teacher = save_tiny_teacher(tmp_path / "teacher")
-    path, log = tmp_path / "c.toml", tmp_path / "run/log.jsonl"
+def stored_recipe(photos: Path, folder: Path) -> Recipe:
+    """Recipe of half an epoch on stored embeddings, which are in `folder/store` once embedded."""
+    teacher = save_tiny_teacher(folder / "teacher")
+    path = folder / "c.toml"
     path.write_text(caption_recipe(photos).replace("lr_encoder = 1e-3", ""))
     tables = f'encoder={{kind="clip", name="{teacher}", output="patches"}}'
-    settings = [tables, f"store={tmp_path}/store", "train.epochs=0.5"]
-    recipe = load_recipe(path, settings)
+    return load_recipe(path, [tables, f"store={folder}/store", "train.epochs=0.5"])
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"), [("0020_red.jpg", ""), ("0004_red.jpg", "data: was 15 photos .*, is 16 ")]
+)
+def test_a_run_goes_on_where_a_dev_photo_can_be_read_again(photos, tmp_path, name, changes):
+    """A photo to train on is other data, as it was before stored embeddings were compared."""
+    copy = shutil.copytree(photos, tmp_path / "photos")
+    (copy / "images" / name).write_bytes(b"no photo")
+    recipe = stored_recipe(copy, tmp_path)
+    assert len(embed_recipe(recipe, Watch())) == 1
+    caption_stage.caption_recipe(recipe, RunFolder(tmp_path / "run", recipe), Watch())
+    shutil.copyfile(photos / "images" / name, copy / "images" / name)
+    assert embed_recipe(recipe, Watch()) == []
+    again = RunFolder(tmp_path / "run", recipe)
+    if changes:
+        with pytest.raises(InputError, match=f"begun with other data .{changes}"):
+            caption_stage.caption_recipe(recipe, again, Watch())
+        return
+    assert caption_stage.caption_recipe(recipe, again, Watch()).startswith("done")
+
+
+def test_a_run_whose_stored_vectors_changed_does_not_go_on(photos, tmp_path):
+    """As after another build in the same folder: the ids are the same, the rows are not."""
+    recipe, log = stored_recipe(photos, tmp_path), tmp_path / "run/log.jsonl"
     embed_recipe(recipe, Watch())
     caption_stage.caption_recipe(recipe, RunFolder(tmp_path / "run", recipe), Watch())
     data = tmp_path / "run/data.json"
