@@ -23,7 +23,7 @@ FORMAT_VERSION = 1
 SHARD_ROWS = 2048  # images in a shard, the unreadable ones included
 PLAN_FILE, PLAN_LOCK_FILE = "plan.json", ".plan.lock"
 LOCK_FILE = ".lock"  # a byte for each shard, locked by the process that makes it
-DIGEST_ROWS = 2048  # rows that a digest looks at; of each shard at least one
+DIGEST_ROWS = 2048  # rows that a digest looks at, at most
 DIGEST_NUMBERS = 512  # of each of these rows: 1 KB, so that 3.3 million rows cost 2 MB
 INFINITE = np.uint16(0x7C00)  # the exponent bits of float16; all of them set: infinite or NaN
 
@@ -116,13 +116,13 @@ class EmbeddingStore:
     def digest(self, ids: Sequence[str]) -> str:
         """Hash of the encoder, and of the first numbers of a sample of these images' vectors.
 
-        The sample is evenly spread over `ids`, which are in row order as a rule: 2,048 of them, or
-        as many as there are shards. So it sees another encoder, vectors that moved or changed in
-        many rows, and any change in a store of at most so many images; it does not see one in a
-        few rows of a larger store, or behind the first 512 numbers of a row. It follows from the
-        ids and their vectors alone: rows of other images, and copies of the folder, do not matter.
+        The sample is evenly spread over `ids`, 2,048 of them where there are more. So it sees
+        another encoder, vectors that moved or changed in many rows, and any change among so few
+        images; it does not see one in a few rows among more, or behind the first 512 numbers of a
+        row. It follows from the ids and their vectors alone: rows of other images, more shards, and
+        copies of the folder, do not matter.
         """
-        count = min(len(ids), max(DIGEST_ROWS, len(self.starts) - 1))
+        count = min(len(ids), DIGEST_ROWS)
         chosen = [ids[place] for place in np.linspace(0, len(ids) - 1, count).astype(int)]
         found = hashlib.blake2b(self.index["fingerprint"].encode(), digest_size=16)
         for image_id, row in zip(chosen, self.rows_of(chosen).tolist(), strict=True):
