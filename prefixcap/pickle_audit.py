@@ -179,7 +179,9 @@ def _lengths(embeddings: Tensor) -> np.ndarray:
 
 def _numbered(names: list[str]) -> np.ndarray:
     """Number of each name, (M,) int64; equal names have equal numbers."""
-    return np.unique(np.array(names, dtype=np.str_), return_inverse=True)[1]
+    numbers: dict[str, int] = {}  # an array of text would be as wide as the longest name, M times
+    places = (numbers.setdefault(name, len(numbers)) for name in names)
+    return np.fromiter(places, np.int64, len(names))
 
 
 def _shared_rows(rows: np.ndarray, owners: np.ndarray) -> int:

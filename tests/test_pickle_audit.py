@@ -1,6 +1,7 @@
 """The audit tells a sound embedding pickle from one whose captions belong to other images."""
 
 import pickle
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -161,3 +162,14 @@ def test_a_file_without_image_ids_is_still_audited():
 def test_an_empty_file_is_a_problem():
     empty = EmbeddingPickle(torch.zeros(0, WIDTH), np.zeros(0, dtype=np.int64), [], [])
     assert any("nothing to train on" in problem for problem in audit(empty, "e.pkl").problems)
+
+
+def test_one_long_image_name_does_not_make_all_of_them_long():
+    found = coco_like(images=2_000, each=1)
+    found.image_ids[0] = "a" * 10_000
+    tracemalloc.start()
+    facts = audit(found, "long.pkl")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert facts.images == 2_000
+    assert peak < 10e6  # bytes; an array of text took 80e6
