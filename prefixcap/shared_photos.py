@@ -1,12 +1,14 @@
 """Photos that are trained on and validated on: a recipe with such photos is refused."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from pathlib import Path
 
 from prefixcap.batches import published_id
 from prefixcap.datasets import CaptionRecord, photo_source
 from prefixcap.errors import InputError
+
+NO_LINKS: Set[str] = frozenset()  # one for all folders without, of which there may be many
 
 
 def refuse_shared_photos(
@@ -32,30 +34,57 @@ def refuse_shared_photos(
 def shared_photos(
     training: Sequence[CaptionRecord], dev: Sequence[CaptionRecord]
 ) -> list[CaptionRecord]:
-    """Records of `dev` whose photos are trained on too."""
-    places = set(_places(training))
-    wanted = {published_id(record) for record in dev}
+    """Records of `dev` whose photos are trained on too.
+
+    Nothing is kept of the other records to train on, of which there may be millions.
+    """
+    folders = _Folders()
+    places = [folders.place(record.path) for record in dev]
+    wanted, wanted_ids = set(places), {published_id(record) for record in dev}
+    trained: set[str] = set()
     same_id: dict[str, list[Path]] = {}
     for record in training:
-        key = published_id(record)
-        if key in wanted:
+        place, key = folders.place(record.path), published_id(record)
+        if place in wanted:
+            trained.add(place)
+        if key in wanted_ids:
             same_id.setdefault(key, []).append(record.path)
     return [
         record
-        for record, place in zip(dev, _places(dev), strict=True)
-        if place in places or _has_copy(record.path, same_id.get(published_id(record), []))
+        for record, place in zip(dev, places, strict=True)
+        if place in trained or _has_copy(record.path, same_id.get(published_id(record), []))
     ]
 
 
-def _places(records: Iterable[CaptionRecord]) -> Iterable[str]:
-    """Where each photo is, links followed; a folder, or a shard, is looked at once."""
-    folders: dict[str, str] = {}
-    for record in records:
-        folder, name = os.path.split(record.path)
-        if folder not in folders:
-            folders[folder] = os.path.realpath(folder)
-        place = f"{folders[folder]}/{name}"
-        yield os.path.realpath(place) if os.path.islink(place) else place
+class _Folders:
+    """Where photos are, links followed; each folder, or shard, is looked at once."""
+
+    def __init__(self) -> None:
+        self.seen: dict[str, tuple[str, Set[str] | None]] = {}
+
+    def place(self, path: Path) -> str:
+        """Where a photo is."""
+        folder, name = os.path.split(path)
+        if folder not in self.seen:
+            self.seen[folder] = os.path.realpath(folder), _links(folder)
+        real, links = self.seen[folder]
+        place = f"{real}/{name}"
+        is_link = os.path.islink(place) if links is None else name in links
+        return os.path.realpath(place) if is_link else place
+
+
+def _links(folder: str) -> Set[str] | None:
+    """Names of the links in a folder, none in a shard; None where it cannot be listed.
+
+    A listing says of each name whether it is a link, so that the files are not looked at.
+    """
+    try:
+        with os.scandir(folder or ".") as entries:
+            return {entry.name for entry in entries if entry.is_symlink()} or NO_LINKS
+    except (FileNotFoundError, NotADirectoryError):
+        return NO_LINKS
+    except OSError:
+        return None
 
 
 def _has_copy(photo: Path, others: Iterable[Path]) -> bool:

@@ -1,12 +1,15 @@
 """A photo that is trained on is never validated on, whatever name or link it goes by."""
 
+import os
 import shutil
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
 from prefixcap import caption_stage, datasets
 from prefixcap.batches import read_dev_sources, read_sources
+from prefixcap.datasets.records import CaptionRecord
 from prefixcap.errors import InputError
 from prefixcap.recipe import load_recipe
 from prefixcap.run_folder import RunFolder
@@ -55,6 +58,42 @@ def test_the_same_photos_elsewhere_are_the_same_photos(data, tmp_path, how):
     found = shared(data, tmp_path, table("dev", path=other, split="train"))
     assert len(found) == 16
     assert shared(data, tmp_path, table("dev", path=other, split="dev")) == []
+
+
+@pytest.mark.parametrize("can_list", [True, False])
+def test_links_of_other_names_to_dev_photos_are_found(data, tmp_path, monkeypatch, can_list):
+    def refuse(folder):
+        raise PermissionError(folder)
+
+    if not can_list:
+        monkeypatch.setattr(os, "scandir", refuse)
+    dev = datasets.read("flickr8k", data, split="dev")
+    for number, photo in enumerate([dev[3].path, data / "images/0000_red.jpg"]):
+        (tmp_path / f"{number}.jpg").symlink_to(photo)
+    records = [
+        CaptionRecord(f"data0/{number}.jpg", tmp_path / f"{number}.jpg", (), "train")
+        for number in range(2)
+    ]
+    assert shared_photos(records, dev) == [dev[3]]
+    assert shared_photos(records[1:], dev) == []
+
+
+def test_many_photos_to_train_on_are_neither_kept_nor_looked_at(data, tmp_path, monkeypatch):
+    dev = datasets.read("flickr8k", data, split="dev")
+    records = [
+        CaptionRecord(f"data0/{number}.jpg", tmp_path / f"{number}.jpg", (), "train")
+        for number in range(2_000)
+    ]
+    for record in records:
+        str(record.path)  # a path keeps its text
+    lstat, looked_at = os.lstat, []
+    monkeypatch.setattr(os, "lstat", lambda path: looked_at.append(path) or lstat(path))
+    tracemalloc.start()
+    assert shared_photos(records, dev) == []
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(looked_at) < 100
+    assert peak < 100e3  # bytes; a set of all paths took 500e3
 
 
 def test_members_of_one_shard_are_told_apart_by_their_names(tmp_path):
