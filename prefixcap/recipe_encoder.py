@@ -11,6 +11,7 @@ from prefixcap.captioner import load_model
 from prefixcap.config import EncoderConfig
 from prefixcap.encoder import ImageEncoder, StatedEncoder, build_encoder, load_encoder
 from prefixcap.errors import InputError
+from prefixcap.hub import looks_local
 from prefixcap.model_files import ENCODER_CONFIG_FILE, WEIGHTS_FILE, open_model
 from prefixcap.recipe import Recipe, expand
 
@@ -41,7 +42,7 @@ def recipe_encoder(
         encoder = build_encoder(config, _file(folder, ENCODER_CONFIG_FILE))
         start_from(encoder, recipe.encoder_from)
         return _stored(encoder)
-    if earlier is not None and _is_meant(config, earlier.config):
+    if earlier is not None and is_meant(config, earlier.config):
         return _stored(_taken_over(recipe, earlier))
     is_named = bool(config.name) and not config.is_trained_here
     if is_named or not config.stored:
@@ -69,6 +70,33 @@ def encoder_of_store(recipe: Recipe, dtype: torch.dtype = torch.float32) -> Imag
 def found_by_name(config: EncoderConfig) -> EncoderConfig:
     """Settings of an encoder with the environment variables of its name filled in."""
     return config.model_copy(update={"name": str(expand(config.name)) if config.name else ""})
+
+
+def is_meant(config: EncoderConfig, earlier: EncoderConfig) -> bool:
+    """Whether a recipe's encoder is that of the earlier model, tuned there.
+
+    Folders and files may move: one that is not there any more is known by its last name.
+
+    Raises:
+        InputError: what is there has that last name too, and may be it or another.
+    """
+    if config.is_trained_here:
+        return True
+    if config.kind != earlier.kind:
+        return False
+    here, there = Path(config.name), Path(earlier.name)
+    if not config.name or here == there or here.resolve() == there.resolve():
+        return True
+    is_path = looks_local(config.name)
+    if here.name != there.name or not (is_path or looks_local(earlier.name)):
+        return False
+    if is_path and not here.exists():
+        return True
+    raise InputError(
+        f"encoder.name is {config.name}, and the model in start_from holds {earlier.name}, "
+        f'which may be another. To go on from that, write encoder.name = "{earlier.name}"; to '
+        "begin with yours, give it another name (a link will do)"
+    )
 
 
 def start_from(encoder: nn.Module, folder: str) -> None:
@@ -107,14 +135,6 @@ def _earlier_encoder(recipe: Recipe) -> ImageEncoder | None:
             return None
         raise
     return load_model(folder).encoder if found.config.encoder.stored else None
-
-
-def _is_meant(config: EncoderConfig, earlier: EncoderConfig) -> bool:
-    """Whether a recipe's encoder is that of the earlier model, tuned there; folders may move."""
-    if config.is_trained_here:
-        return True
-    same_name = not config.name or Path(config.name).name == Path(earlier.name).name
-    return config.kind == earlier.kind and same_name
 
 
 def _taken_over(recipe: Recipe, earlier: ImageEncoder) -> ImageEncoder:

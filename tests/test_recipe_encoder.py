@@ -16,12 +16,13 @@ from prefixcap.caption_stage import CaptionIds
 from prefixcap.caption_stage import caption_recipe as run_caption
 from prefixcap.captioner import Captioner
 from prefixcap.cli import main as cli
+from prefixcap.config import EncoderConfig
 from prefixcap.dev_split import DevSplit
 from prefixcap.embeddings import EmbeddingStore
 from prefixcap.encoder import load_encoder
 from prefixcap.errors import InputError
 from prefixcap.recipe import Recipe, load_recipe
-from prefixcap.recipe_encoder import encoder_of_store, recipe_encoder
+from prefixcap.recipe_encoder import encoder_of_store, is_meant, recipe_encoder
 from prefixcap.run_folder import RunFolder
 from prefixcap.stages import Watch, embed_recipe
 from tests.test_imagenet_resnet import published, reference
@@ -179,6 +180,29 @@ def test_a_captioner_goes_on_from_a_tuned_encoder_with_the_same_recipe(photos, t
     assert recipe_encoder(other, None).fingerprint() == tuned
     waiting = recipe_of(photos, "clip", name, f"start_from={tmp_path}/untrained")
     assert encoder_of_store(waiting).fingerprint() == load_encoder(waiting.encoder).fingerprint()
+
+
+def named(name: str | Path) -> EncoderConfig:
+    """A CLIP of this name, as `found_by_name` leaves it."""
+    return EncoderConfig(kind="clip", name=str(name))
+
+
+def test_a_tuned_encoder_is_meant_by_its_whole_name_and_by_its_last_where_it_moved(tmp_path):
+    for name in ("first/clip", "second/clip"):
+        (tmp_path / name).mkdir(parents=True)
+    first, second, gone = (tmp_path / name / "clip" for name in ("first", "second", "gone"))
+    (tmp_path / "link").symlink_to(first)
+    hub, other = named("openai/clip-vit-base-patch32"), named("laion/clip-vit-base-patch32")
+    assert is_meant(hub, hub) and not is_meant(hub, other)
+    for name in (first, tmp_path / "link", gone, ""):
+        assert is_meant(named(name), named(first))
+    assert is_meant(named("clip"), named("clip"))  # what an exported model calls it
+    assert not is_meant(named(second), named(tmp_path / "siglip"))
+    for earlier in (first, gone, "openai/clip", "clip"):
+        with pytest.raises(InputError, match=f'To go on from that, .* = "{earlier}"; to begin'):
+            is_meant(named(second), named(earlier))
+    with pytest.raises(InputError, match=r"encoder\.name is openai/clip, and"):
+        is_meant(named("openai/clip"), named(first))
 
 
 def test_the_tuned_encoder_of_an_lstm_is_saved_too(photos, tmp_path):
