@@ -216,9 +216,7 @@ def _refuse_lost(path: Path, finished: bool) -> None:
 
     One that was killed before its first begins again, and finds the same weights as before.
     """
-    had_some = (path / SAVED_FILE).exists()
-    had_some |= (path / BEST_WEIGHTS).exists() and not _has_logged_steps(path)
-    if had_some and not finished:
+    if (path / SAVED_FILE).exists() and not finished:
         raise InputError(
             f"{path}: this run has begun, but its checkpoints are gone; it would begin again at "
             "step 0, over what is left of it. Begin another with --set name=NEW, or delete this "

@@ -66,6 +66,9 @@ def test_a_run_begun_before_a_setting_existed_continues(tmp_path):
 def test_a_run_that_lost_its_checkpoints_does_not_begin_again(tmp_path):
     run = run_folder(tmp_path, tmp_path)
     recipe = load_recipe(tmp_path / "recipe.toml")
+    (run.path / "best").mkdir()
+    (run.path / "best/config.json").write_text("{}")
+    assert not RunFolder(run.path, recipe).finished  # killed before its first line
     run.log(step=1)
     assert not RunFolder(run.path, recipe).finished  # killed before its first checkpoint
     run.note_saved()
