@@ -36,18 +36,24 @@ def encoding_oddity(caption: str) -> str | None:
 def is_overlong(caption: str) -> bool:
     """True for more words or characters than any published caption has: text of a page.
 
-    So is a word of that many characters: what has no blanks, or a sentence of Chinese.
+    So is a word of that many characters: what has no blanks, or a sentence of Chinese. A link is
+    none, since captions of the web end in one.
     """
     return (
         caption.count(" ") >= LONGEST_WORDS
         or len(caption) > LONGEST_CHARACTERS
-        or len(caption) > LONGEST_WORD < max(map(len, caption.split(" ")))
+        or (len(caption) > LONGEST_WORD and any(map(_is_overlong_word, caption.split(" "))))
     )
 
 
 def has_word(caption: str) -> bool:
     """True for a caption with a letter or digit of any script; "." or a smiley says nothing."""
     return any(letter.isalnum() for letter in caption)
+
+
+def _is_overlong_word(word: str) -> bool:
+    """True for more characters without a blank than any word has, except in a link."""
+    return len(word) > LONGEST_WORD and "://" not in word
 
 
 def _is_control(letter: str) -> bool:

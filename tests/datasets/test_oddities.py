@@ -66,13 +66,18 @@ def test_overlong_begins_after_the_limit():
         "\u72ac" * 201,
         "a dog " + "\u72ac" * 201,
         ("x" * 25 + " ") * 99,
+        "a dog https://a.org/" + "x" * 3_000,
+        "a dog https://a.org/b " + "x" * 201,
     ],
 )
 def test_overlong_without_many_blanks(caption: str):
     assert is_overlong(caption)
 
 
-@pytest.mark.parametrize("caption", ["\u72ac" * 200, "photograph " * 199 + "photograph", ""])
+LINK = "a photo of a dog https://a.org/" + "x" * 201
+
+
+@pytest.mark.parametrize("caption", ["\u72ac" * 200, "photograph " * 199 + "photograph", "", LINK])
 def test_as_long_as_may_be(caption: str):
     assert not is_overlong(caption)
 
