@@ -238,7 +238,8 @@ def _earlier_model(recipe: Recipe) -> CaptionModel | None:
             "keep one of them"
         )
     folder = recipe.start_from or recipe.language_model_from
-    earlier = load_model(expand(folder)) if folder else None
+    key = "start_from" if recipe.start_from else "language_model_from"
+    earlier = load_model(expand(folder, key)) if folder else None
     if earlier and (recipe.lstm is None) != isinstance(earlier, ClipCap):
         raise InputError(
             f"recipe {recipe.name}: {folder} holds a {type(earlier).__name__}, which this recipe "

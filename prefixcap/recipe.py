@@ -308,18 +308,19 @@ def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
 def _start_settings(tables: dict[str, Any], path: Path) -> ModelConfig | None:
     """Settings of the model in `start_from`; None without one.
 
-    None too of a model that is no folder here, for a recipe that has all tables: it is whole
-    without those settings, and the model may be still to be trained.
+    None too of a model that is no folder here, or in a variable that is not set, for a recipe that
+    has all tables: it is whole without those settings, and the model may be still to be trained.
     """
     start, encoder = tables.get("start_from"), tables.get("encoder")
     if not isinstance(start, str) or not start or tables.get("stage") == "distill":
         return None
     is_whole = isinstance(encoder, dict) and "kind" in encoder
     is_whole &= "lstm" in tables or {"mapper", "language_model"} <= tables.keys()
-    if is_whole and not expand(start).is_dir():
-        return None
     try:
-        return read_settings(model_source(str(expand(start))))
+        folder = expand(start, "start_from")
+        if is_whole and not folder.is_dir():
+            return None
+        return read_settings(model_source(str(folder)))
     except InputError as error:
         if is_whole:
             return None  # said where its weights are read
@@ -328,8 +329,8 @@ def _start_settings(tables: dict[str, Any], path: Path) -> ModelConfig | None:
         ) from error
 
 
-def expand(path: str) -> Path:
-    """Path with its environment variables filled in.
+def expand(path: str, key: str = "") -> Path:
+    """Path with its environment variables filled in; `key` is what the recipe calls it.
 
     Raises:
         InputError: a variable that is not set.
@@ -337,8 +338,10 @@ def expand(path: str) -> Path:
     expanded = os.path.expandvars(path)
     missing = re.search(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)", expanded)
     if missing:
+        said = f"{key} = {path}" if key else path
         raise InputError(
-            f"{path}: the environment variable {missing.group(1)} is not set. "
-            f"Set it to the folder of the data, or override the path with --set"
+            f"{said}: the environment variable {missing.group(1)} is not set. "
+            f"Set it to the folder of the {'model' if key else 'data'}, or override the path with "
+            f"--set{f' {key}=...' if key else ''}"
         )
     return Path(expanded).expanduser()

@@ -127,7 +127,7 @@ def _earlier_encoder(recipe: Recipe) -> ImageEncoder | None:
     """
     if not recipe.start_from or recipe.encoder_from:
         return None
-    folder = expand(recipe.start_from)
+    folder = expand(recipe.start_from, "start_from")
     try:
         found = open_model(str(folder))
     except InputError:

@@ -2,10 +2,14 @@
 
 import pytest
 
+from prefixcap.caption_stage import caption_recipe as run_caption
 from prefixcap.errors import InputError
 from prefixcap.model_settings import model_source, read_settings
 from prefixcap.recipe import Recipe, load_recipe
-from tests.tiny_run import caption_recipe
+from prefixcap.recipe_encoder import encoder_of_store
+from prefixcap.run_folder import RunFolder
+from prefixcap.stages import Watch
+from tests.tiny_run import caption_recipe, write_photos
 
 SHORT = """
 name = "own"
@@ -63,3 +67,20 @@ def test_a_whole_recipe_may_start_from_a_model_still_to_be_trained(tmp_path):
     alone = load_recipe(path)
     later = load_recipe(path, [f"start_from={tmp_path}/none"])
     assert later.model_copy(update={"start_from": ""}) == alone
+
+
+def test_a_whole_recipe_needs_the_variables_of_start_from_where_its_weights_are_read(
+    tmp_path, monkeypatch
+):
+    monkeypatch.delenv("NOT_SET", raising=False)
+    path, start = tmp_path / "c.toml", ["start_from=$NOT_SET/m"]
+    path.write_text(caption_recipe(write_photos(tmp_path / "data")))
+    recipe = load_recipe(path, start)
+    assert recipe.start_from == "$NOT_SET/m"
+    said = r"start_from = \$NOT_SET/m: the environment variable NOT_SET is not set"
+    with pytest.raises(InputError, match=said):
+        run_caption(recipe, RunFolder(tmp_path / "run", recipe), Watch())
+    with pytest.raises(InputError, match=said):
+        encoder_of_store(recipe)
+    with pytest.raises(InputError, match=rf"what it leaves out is the start_.*{said}"):
+        from_mini(tmp_path, settings=start)
