@@ -2,10 +2,13 @@
 
 import ctypes
 import os
+import resource
+from pathlib import Path
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
 MADV_HUGEPAGE = 14  # of sys/mman.h
 LARGE_PAGE = 2 << 20  # bytes, on x86-64; where pages are larger, the advice covers a little less
+OVERCOMMIT = Path("/proc/sys/vm/overcommit_memory")
 
 
 def keep_freed_memory() -> bool:
@@ -21,9 +24,19 @@ def keep_freed_memory() -> bool:
     library = ctypes.CDLL(None)
     mallopt = getattr(library, "mallopt", None)
     kept = bool(mallopt and mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, -1))
-    if kept:
+    if kept and not _addresses_are_scarce():
         _advise_large_pages(library, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2)
     return kept
+
+
+def _addresses_are_scarce() -> bool:
+    """Whether addresses count though nothing is in them, so that stores could not be mapped."""
+    if resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY:
+        return True
+    try:
+        return OVERCOMMIT.read_text().strip() == "2"  # the kernel promises no more than it has
+    except OSError:
+        return False
 
 
 def _advise_large_pages(library: ctypes.CDLL, size: int) -> None:

@@ -1,5 +1,6 @@
 """Freed memory is kept for the next step."""
 
+import os
 import platform
 import subprocess
 import sys
@@ -48,6 +49,45 @@ untouched = resident("Rss")
 block = bytearray(256 << 20)
 print(untouched, resident("AnonHugePages"))
 """
+
+
+LIMITED = """
+import os, resource
+from pathlib import Path
+from prefixcap import memory
+
+def virtual():
+    with open("/proc/self/status") as lines:
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmSize:"))
+
+%s
+before = virtual()
+assert memory.keep_freed_memory()
+print(virtual() - before)
+"""
+MACHINE = 'os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")'
+LIMITS = {
+    "ulimit -v": f"resource.setrlimit(resource.RLIMIT_AS, ({MACHINE},) * 2)",
+    "overcommit": "memory.OVERCOMMIT = Path('overcommit')",
+}
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
+@pytest.mark.parametrize("limit", LIMITS)
+def test_no_addresses_are_taken_where_they_count(tmp_path, limit):
+    (tmp_path / "overcommit").write_text("2\n")
+    program = [sys.executable, "-c", LIMITED % LIMITS[limit]]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    found = subprocess.run(
+        program,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+        cwd=tmp_path,
+        env=environment,
+    )
+    assert int(found.stdout) < 100_000  # kB
 
 
 def large_pages_on_request():
