@@ -33,10 +33,9 @@ class CachedStepper:
 
     def __init__(self, lm: PreTrainedModel) -> None:
         self.lm = lm
-        accepted = inspect.signature(lm.forward).parameters
-        self._name = (
-            "cache" if "cache" in accepted else "past_key_values"
-        )  # before transformers 5.24
+        # transformers 5.24 renamed it, for the argument as for the result
+        is_new = "cache" in inspect.signature(lm.forward).parameters
+        self._name = "cache" if is_new else "past_key_values"
 
     def start(self, prefix: Tensor, width: int, max_tokens: int) -> tuple[Tensor, CachedState]:
         """Logits (B, V) float32 of the first token after `prefix` (B, P, D), and the state."""

@@ -65,9 +65,8 @@ def files_of_shard(folder: Path, number: int) -> dict[str, str | None]:
         stamps = _read_json(_files_path(folder, number), list)
     except InputError:
         return dict.fromkeys(ids, "")
-    return dict(
-        zip(ids, stamps, strict=False)
-    )  # what was killed left more, an earlier release less
+    # who was killed left more stamps than ids; rows of an earlier release have none
+    return dict(zip(ids, stamps, strict=False))
 
 
 def file_stamp(path: Path) -> str | None:
