@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.activations import QuickGELUActivation
 
-from prefixcap.packed_linear import Linear, PackedLinear, can_pack
+from prefixcap.packed_linear import Linear, PackedLinear, Remade, can_pack
 
 QUICK_GELU = 1.702  # Hendrycks and Gimpel 2016, section 2: GELU(x) is close to x sigmoid(1.702 x)
 
@@ -25,34 +25,17 @@ class FrozenLinear(nn.Module):
         super().__init__()
         self.weight = linear.weight
         self.bias = linear.bias
-        self._packed: Linear | None = None
-        self._packed_from: tuple[tuple[Tensor, int], ...] = ()
+        self._packed = Remade()
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., out) from (..., in), both of the weight's type."""
         if torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or not self._can_pack():
             return F.linear(x, self.weight, self.bias)
-        if self._packed is None or not self._is_current():
-            self._pack()
-        return self._packed(x)
+        return self._packed(self._pack, self.weight, self.bias)(x)
 
-    def __getstate__(self) -> dict[str, object]:
-        """State to copy or pickle: without the packed copy, which cannot be, and is made anew."""
-        return {**self.__dict__, "_packed": None, "_packed_from": ()}
-
-    def _pack(self) -> None:
-        """Make the packed copy, and note what it was made from."""
-        sources = [t.detach() for t in (self.weight, self.bias) if t is not None]
-        self._packed = PackedLinear(sources[0], sources[1] if len(sources) > 1 else None)
-        # Holding on to the sources keeps their addresses from being given to other tensors.
-        self._packed_from = tuple((source, _version(source)) for source in sources)
-
-    def _is_current(self) -> bool:
-        """Whether weight and bias are still those, unchanged, that were packed."""
-        return all(
-            now.data_ptr() == then.data_ptr() and now.dtype == then.dtype and _version(now) == seen
-            for now, (then, seen) in zip((self.weight, self.bias), self._packed_from, strict=False)
-        )
+    def _pack(self) -> Linear:
+        """The packed copy."""
+        return PackedLinear(self.weight.detach(), None if self.bias is None else self.bias.detach())
 
     def _can_pack(self) -> bool:
         """Whether the weight is where packed products work, and exact."""
@@ -77,8 +60,3 @@ def hasten(network: nn.Module) -> None:
                 setattr(parent, name, FrozenLinear(child))
             elif type(child) is QuickGELUActivation:
                 setattr(parent, name, FrozenQuickGelu())
-
-
-def _version(weight: Tensor) -> int:
-    """Count of in-place changes; tensors made in inference mode keep none, nor are they trained."""
-    return 0 if weight.is_inference() else weight._version

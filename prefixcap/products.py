@@ -7,7 +7,7 @@ float32's accuracy (benchmarks/README.md has the numbers).
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from transformers.pytorch_utils import Conv1D
 
-from prefixcap.packed_linear import Linear, PackedLinear, can_pack
+from prefixcap.packed_linear import Linear, PackedLinear, Remade, can_pack
 from prefixcap.row_steps import in_parts, row_steps_of, step_or_join
 
 KEPT = 1 << 22  # numbers of a trained weight whose copy in bf16 may wait for the backward pass
@@ -46,24 +46,16 @@ def _is_intel() -> bool:
 
 
 class TypedWeight:
-    """A weight in another type, kept while it is frozen, and made again once it has changed."""
+    """A weight in another type, kept while it is frozen."""
 
     def __init__(self) -> None:
-        self._copy: Tensor | None = None
-        self._copied_from: tuple[object, ...] = ()
+        self._copy = Remade()
 
     def __call__(self, weight: Tensor, dtype: torch.dtype) -> Tensor:
         """`weight` in `dtype`, without gradient; itself where that is its own."""
         if weight.requires_grad or weight.dtype is dtype:
             return weight.detach().to(dtype)
-        seen = (weight.data_ptr(), weight._version, dtype)
-        if self._copy is None or seen != self._copied_from:
-            self._copy, self._copied_from = weight.detach().to(dtype), seen
-        return self._copy
-
-    def __getstate__(self) -> dict[str, object]:
-        """State to copy or pickle: without the copy, which is made anew."""
-        return {"_copy": None, "_copied_from": ()}
+        return self._copy(lambda: weight.detach().to(dtype), weight, key=dtype)
 
 
 class TrainingLinear:
@@ -75,8 +67,7 @@ class TrainingLinear:
 
     def __init__(self, layer: nn.Linear | Conv1D) -> None:
         self.layer = layer
-        self._packed: tuple[Linear, Linear] | None = None
-        self._packed_from: tuple[object, ...] = ()
+        self._packed = Remade()
 
     def __call__(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         """(n, out) of type `dtype`, in which the products are computed."""
@@ -87,20 +78,20 @@ class TrainingLinear:
             return _FrozenProduct.apply(x, *self._copies(dtype, transposed))
         return _Product.apply(x, weight, bias, _How(dtype, transposed, keeps_copy=False))
 
-    def __getstate__(self) -> dict[str, object]:
-        """State to copy or pickle: without the packed copies, which are made anew."""
-        return {**self.__dict__, "_packed": None, "_packed_from": ()}
-
     def _copies(self, dtype: torch.dtype, transposed: bool) -> tuple[Linear, Linear]:
         """The layer as it is now, and its transpose without bias."""
-        parts = [self.layer.weight, self.layer.bias]
-        seen = tuple((t.data_ptr(), t._version) for t in parts if t is not None)
-        if self._packed is None or seen != self._packed_from:
-            weight, bias = (None if t is None else t.detach().to(dtype) for t in parts)
-            weight = weight.t() if transposed else weight
-            self._packed = PackedLinear(weight, bias), PackedLinear(weight.t(), None)
-            self._packed_from = seen
-        return self._packed
+        weight, bias = self.layer.weight, self.layer.bias
+        make = partial(_both_ways, weight, bias, dtype, transposed)
+        return self._packed(make, weight, bias, key=dtype)
+
+
+def _both_ways(
+    weight: Tensor, bias: Tensor | None, dtype: torch.dtype, transposed: bool
+) -> tuple[Linear, Linear]:
+    """A layer packed in `dtype`, and its transpose without bias; a weight is (in, out) where so."""
+    weight, bias = (None if t is None else t.detach().to(dtype) for t in (weight, bias))
+    weight = weight.t() if transposed else weight
+    return PackedLinear(weight, bias), PackedLinear(weight.t(), None)
 
 
 class FastLinear(nn.Linear):

@@ -1,12 +1,15 @@
 """Packed layers against plain products in float64."""
 
+import copy
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from prefixcap import packed_linear
-from prefixcap.packed_linear import PackedLinear, PlainLinear, can_pack, fast_linear
+from prefixcap.packed_linear import PackedLinear, PlainLinear, Remade, can_pack, fast_linear
 
 TOLERANCE = {torch.float32: 1e-6, torch.bfloat16: 8e-3}  # of the largest value
 
@@ -59,3 +62,23 @@ def test_kernels_that_round_float32_are_not_used(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(packed_linear, "PackedLinear", Rounding)
     assert not can_pack(torch.float32)
     can_pack.cache_clear()
+
+
+def test_what_is_made_of_tensors_is_made_again_only_once_they_changed():
+    remade, first, second = Remade(), torch.ones(2), torch.ones(3)
+    made = remade(lambda: [first.sum() + second.sum()], first, None, second)
+    assert remade(lambda: [0], first, None, second) is made
+    assert remade(lambda: [1], first, None) == [1]  # of other tensors
+    assert remade(lambda: [2], first.double(), None) == [2]
+    assert remade(lambda: [3], first, None, key="other") == [3]
+    first.add_(1)
+    assert remade(lambda: [4], first, None, key="other") == [4]
+    assert copy.deepcopy(remade)(lambda: [5], first, None, key="other") == [5]
+
+
+def test_addresses_of_what_something_was_made_of_are_not_given_to_others():
+    remade = Remade()
+    for number in range(20):
+        weight = torch.full((1000,), float(number))  # where the one before was, were it gone
+        assert remade(partial(torch.clone, weight), weight)[0] == number
+        del weight
