@@ -120,7 +120,8 @@ class _Block:
         """Mixed values (U, W) at flat places (U,), of queries, keys and values (K, 3W)."""
         attention = self.block.attn
         if not (attention.training and attention.attn_dropout.p):
-            return Attention.apply(qkv, layout, layout.cells(places), attention.scaling)
+            wanted = layout.filled if places is layout.places else layout.cells(places)
+            return Attention.apply(qkv, layout, wanted, attention.scaling)
         rows = qkv[layout.of_place].view(*layout.shape, 3, attention.num_heads, -1)
         queries, keys, values = rows.permute(2, 0, 3, 1, 4)  # (R, H, S, d) each
         scores = (queries * attention.scaling) @ keys.transpose(2, 3)

@@ -24,6 +24,9 @@ class Layout:
         of_place: (R * S,) int64, which of the K each place holds; 0 where it is empty.
         bias: (R, 1, S, S) or (S, S), 0 where a place is seen and far below 0 where not.
         heads: of the attention.
+        to_rows: (3 * R * H * S,) int64, where in (K, 3, H) each head's queries, keys and values
+            lie; those of the first place where one is empty.
+        filled: (K * H,) int64, `cells` of all filled places.
     """
 
     def __init__(self, rows: PackedRows, dtype: torch.dtype, heads: int) -> None:
@@ -45,19 +48,16 @@ class Layout:
         )
         held = self.of_place[row * length + place]
         self.to_rows = ((held * 3 + part) * heads + head).flatten()  # (3 * R * H * S,)
+        self.filled = self.cells(rows.places)
         parts = torch.arange(3, device=device)[None, :, None] * (count * heads * length)
-        self.from_rows = (parts + self._cells(rows.places)[:, None]).flatten()  # (K * 3 * H,)
-
-    def _cells(self, places: Tensor) -> Tensor:
-        """Where the heads' vectors of flat places (U,) lie in (R, H, S), (U, H)."""
-        length = self.shape[1]
-        heads = torch.arange(self.heads, device=places.device)
-        first = places // length * (self.heads * length) + places % length
-        return first[:, None] + heads * length
+        self.from_rows = (parts + self.filled.view(-1, 1, heads)).flatten()  # (K * 3 * H,)
 
     def cells(self, places: Tensor) -> Tensor:
         """Where the heads' vectors of flat places (U,) lie in (R, H, S), (U * H,)."""
-        return self._cells(places).flatten()
+        length = self.shape[1]
+        heads = torch.arange(self.heads, device=places.device)
+        first = places // length * (self.heads * length) + places % length
+        return (first[:, None] + heads * length).flatten()
 
 
 class Attention(torch.autograd.Function):
@@ -105,8 +105,7 @@ class Attention(torch.autograd.Function):
 
 def _through_softmax(gradient: Tensor, weights: Tensor) -> Tensor:
     """Gradient on scores (R * H, S, S) from that on their softmax `weights`."""
-    exact = torch.float32 if weights.shape[-1] < VECTOR else weights.dtype
-    if exact is weights.dtype or weights.dtype is torch.float64:
-        return torch._softmax_backward_data(gradient, weights, -1, weights.dtype)
-    found = torch._softmax_backward_data(gradient.to(exact), weights.to(exact), -1, exact)
-    return found.to(weights.dtype)
+    dtype = weights.dtype
+    if dtype is torch.bfloat16 and weights.shape[-1] < VECTOR:
+        gradient, weights = gradient.float(), weights.float()
+    return torch._softmax_backward_data(gradient, weights, -1, weights.dtype).to(dtype)

@@ -20,7 +20,8 @@ from transformers.pytorch_utils import Conv1D
 from prefixcap.packed_linear import Linear, PackedLinear, Remade, can_pack
 from prefixcap.row_steps import in_parts, row_steps_of, step_or_join
 
-KEPT = 1 << 22  # numbers of a trained weight whose copy in bf16 may wait for the backward pass
+# Numbers of a large weight: no copy of it waits for the backward pass, and it is stepped by its rows.
+LARGE = 1 << 22
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -104,7 +105,7 @@ class FastLinear(nn.Linear):
         autocast = torch.is_autocast_enabled("cpu")
         dtype = torch.get_autocast_dtype("cpu") if autocast else self.weight.dtype
         rows = x.reshape(-1, self.in_features)  # (n, in)
-        how = _How(dtype, transposed=False, keeps_copy=self.weight.numel() <= KEPT)
+        how = _How(dtype, transposed=False, keeps_copy=self.weight.numel() <= LARGE)
         product = _Product.apply(rows, self.weight, self.bias, how)  # (n, out)
         return product.view(*x.shape[:-1], self.out_features)
 
@@ -169,7 +170,7 @@ class _Product(torch.autograd.Function):
             first, second = (inputs, gradient) if ctx.transposed else (gradient, inputs)
             # a third faster in bf16, with the copy, than from the transpose itself
             found = linear(first.t().contiguous(), second.t())  # as the weight is
-            is_large = found.numel() > KEPT and row_steps_of(ctx.weight) is not None
+            is_large = found.numel() > LARGE and row_steps_of(ctx.weight) is not None
             parts = in_parts(found, ctx.dtypes[1])
             to_weight = step_or_join(ctx.weight, parts) if is_large else found.to(ctx.dtypes[1])
         if ctx.needs_input_grad[2]:

@@ -23,7 +23,7 @@ WORDS, WIDTH, ROWS = 57, 12, 23
 def small_parts(monkeypatch):
     monkeypatch.setattr(cross_entropy, "WORDS_AT_ONCE", 16)
     monkeypatch.setattr(row_steps, "ROWS_AT_ONCE", 4)  # 48 numbers, whole vectors of the processor
-    monkeypatch.setattr(products, "KEPT", 100)
+    monkeypatch.setattr(products, "LARGE", 100)
 
 
 class Tied(nn.Module):
