@@ -20,7 +20,7 @@ from transformers.pytorch_utils import Conv1D
 from prefixcap.packed_linear import Linear, PackedLinear, Remade, can_pack
 from prefixcap.row_steps import in_parts, row_steps_of, step_or_join
 
-# Numbers in a large weight: no copy of it waits for the backward pass, and its rows are stepped alone
+# Numbers in a large weight: no copy of it waits for the backward pass, and it is stepped by rows.
 LARGE = 1 << 22
 
 
