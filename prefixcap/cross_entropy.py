@@ -346,7 +346,7 @@ class _WeightGradient:
         inputs = (scale[:, None] * plain).to(tables[0].dtype).T  # (W, n)
         own = aim.gradients[:, None] * plain[aim.rows]  # (U, W)
         for number, part in enumerate(self._parts):
-            # a third faster in bf16, with the copy, than from the transpose itself
+            # faster in bf16, with the copy, than from the transpose (benchmarks/step_parts.py)
             found = linear(tables[number].T.contiguous(), inputs).to(plain.dtype)  # (part, W)
             tables[number] = None
             if self._total is not None:

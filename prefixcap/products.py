@@ -168,7 +168,7 @@ class _Product(torch.autograd.Function):
             to_x = linear(gradient, matrix if ctx.transposed else matrix.t()).to(ctx.dtypes[0])
         if ctx.needs_input_grad[1]:
             first, second = (inputs, gradient) if ctx.transposed else (gradient, inputs)
-            # a third faster in bf16, with the copy, than from the transpose itself
+            # faster in bf16, with the copy, than from the transpose (benchmarks/step_parts.py)
             found = linear(first.t().contiguous(), second.t())  # as the weight is
             is_large = found.numel() > LARGE and row_steps_of(ctx.weight) is not None
             parts = in_parts(found, ctx.dtypes[1])
