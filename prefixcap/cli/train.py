@@ -11,6 +11,7 @@ from prefixcap.cli.watch import Watcher
 from prefixcap.signals import Terminated, terminable
 
 if TYPE_CHECKING:
+    from prefixcap.processes import Processes
     from prefixcap.recipe import Recipe
     from prefixcap.stages import Watch
     from prefixcap.train import Progress
@@ -96,7 +97,8 @@ def _train(recipe: "Recipe", path: Path, device: str | None) -> None:
     stage = distill_recipe if recipe.stage == "distill" else caption_recipe
     try:
         with run.locked(), Watcher() as watcher:
-            ended = stage(recipe, run, _watch(watcher) if processes.is_main else Watch())
+            watch = _watch(watcher, _runs_on(processes)) if processes.is_main else Watch()
+            ended = stage(recipe, run, watch)
     except Interrupted as error:
         saved = f"{path}: saved after {error}; the same command continues"
         if error.number == signal.SIGINT:
@@ -127,8 +129,8 @@ def _finish(run: Path, ended: str) -> None:
     raise typer.Exit(1)
 
 
-def _watch(watcher: Watcher) -> "Watch":
-    """What the stages report, as counts of the watcher."""
+def _watch(watcher: Watcher, runs_on: str = "") -> "Watch":
+    """What the stages report, as counts of the watcher, and what training runs on."""
     from prefixcap.stages import Watch
 
     def on_step(progress: "Progress") -> None:
@@ -136,10 +138,18 @@ def _watch(watcher: Watcher) -> "Watch":
 
     return Watch(
         photos=lambda done, total, by: watcher.show("photos", done, total, by, rate=True),
-        trained_parameters=lambda count: typer.echo(f"{count:,} trainable parameters", err=True),
+        trained_parameters=lambda count: typer.echo(
+            f"{count:,} trainable parameters, {runs_on}", err=True
+        ),
         step=on_step,
         note=lambda text: typer.echo(text, err=True),
     )
+
+
+def _runs_on(processes: "Processes") -> str:
+    """How many processes train, and on what; a launcher may start fewer than it was asked for."""
+    count = "one process" if processes.count == 1 else f"{processes.count} processes"
+    return f"{count} on {processes.device.type}"
 
 
 def _note(progress: "Progress") -> str:

@@ -79,6 +79,7 @@ def test_a_finished_run_is_not_trained_again(world, model, capsys):
     steps = len(lines(model.parent / "log.jsonl"))
     words = ["train", str(world / "c.toml"), "--runs", str(world / "runs"), "--set", "name=done"]
     assert cli.main([*words, "--set", "train.epochs=2"]) == 0
+    assert "trainable parameters, one process on cpu\n" in capsys.readouterr().err
     assert (model.parent / "model" / "model.safetensors").read_bytes() == before
     trained = [line for line in lines(model.parent / "log.jsonl")[steps:] if "loss" in line]
     assert trained == []
