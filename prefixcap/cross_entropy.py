@@ -1,10 +1,12 @@
 """Cross-entropy of a linear layer's outputs, without ever holding all of them.
 
 A cross-entropy is the logarithm of the summed exponentials of the logits, less the logit expected
-of the targets. Logits are formed a part of the vocabulary at a time, which stays in the processor's
-cache; their exponentials are never divided, since the products of vectors can be scaled instead.
-The targets' own exponentials are kept apart, exact: where a target is nearly certain, its
-gradient is a small difference, which numbers in bfloat16 would not hold.
+of the targets. Logits are formed a part of the vocabulary at a time, and all that is wanted of them
+is taken while they are in the processor's cache: exponentials are those of the differences to the
+highest logit so far (Milakov and Gimelshein 2018, section 3), and are never divided by their sums,
+since the products of vectors can be scaled instead. The targets' own exponentials are kept apart,
+exact: where a target is nearly certain, its gradient is a small difference, which numbers in
+bfloat16 would not hold.
 """
 
 from dataclasses import dataclass
@@ -20,8 +22,8 @@ from prefixcap.products import linear
 from prefixcap.row_steps import Parts, joined
 
 ROWS_AT_ONCE = 512  # rows of logits in memory: 512 x 50,257 bfloat16 are 51 MB
-WORDS_AT_ONCE = 4096  # of which a product forms the logits
-ROWS_IN_CACHE = 32  # rows of those, turned into float32 exponentials at once: 0.5 MB
+WORDS_AT_ONCE = 6400  # of which a product forms the logits; an eighth of GPT-2's
+ROWS_IN_CACHE = 32  # rows of those, turned into float32 exponentials at once: 0.8 MB
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ def chunked_cross_entropy(
     targets: Targets,
     *,
     matrix: Tensor | None = None,
+    dtype: torch.dtype | None = None,
     late: LateGradient | None = None,
 ) -> Tensor:
     """Sum of the cross-entropies of `hidden @ weight.T + bias` against `targets`, float32 scalar.
@@ -81,29 +84,44 @@ def chunked_cross_entropy(
         weight: (V, W) float.
         bias: (V,) float, or None.
         targets: of the n rows.
-        matrix: `weight` in the type of the products, or another one with the same differences
-            between its rows; None is `weight` itself. Softmax and sums are float32 at least.
+        matrix: a copy of `weight` in another type, or another one with the same differences
+            between its rows; None is `weight` itself.
+        dtype: of the products, into which the matrix is cast part by part; None is its own.
+            Softmax and sums are float32 at least.
         late: where the gradient on the weight goes; None is the weight itself.
     """
-    layer = _Layer(weight.detach() if matrix is None else matrix, bias)
+    layer = _Layer((weight if matrix is None else matrix).detach(), bias, dtype)
     options = _Options(layer, torch.is_grad_enabled(), late)
     return _ChunkedCrossEntropy.apply(hidden, weight, bias, targets, options)
 
 
 class _Layer:
-    """The linear layer: `matrix` (V, W) in the type of the products, `bias` (V,) exact or None."""
+    """The linear layer.
 
-    def __init__(self, matrix: Tensor, bias: Tensor | None) -> None:
-        self.matrix = matrix
-        self.exact = torch.promote_types(matrix.dtype, torch.float32)  # of exponentials and sums
+    Attributes:
+        dtype: of the products.
+        exact: type of exponentials and sums.
+        bias: (V,) exact, or None.
+        shape: (V, W).
+        words: V.
+        device: where the weight is.
+    """
+
+    def __init__(self, matrix: Tensor, bias: Tensor | None, dtype: torch.dtype | None) -> None:
+        self._matrix, self.dtype = matrix, dtype or matrix.dtype
+        self.shape, self.words, self.device = matrix.shape, len(matrix), matrix.device
+        self.exact = torch.promote_types(self.dtype, torch.float32)
         self.bias = None if bias is None else bias.detach().to(self.exact)
+
+    def rows(self, which: slice | Tensor) -> Tensor:
+        """Rows of the weight, (m, W), in the type of the products."""
+        return self._matrix[which].to(self.dtype)
 
     def parts(self) -> list[slice]:
         """The vocabulary, part after part."""
-        size = len(self.matrix)
         # a GPU has no such cache to stay in, and waits for each of many small steps
-        step = WORDS_AT_ONCE if self.matrix.device.type == "cpu" else size
-        return [slice(start, min(size, start + step)) for start in range(0, size, step)]
+        step = WORDS_AT_ONCE if self.device.type == "cpu" else self.words
+        return [slice(start, min(self.words, start + step)) for start in range(0, self.words, step)]
 
 
 @dataclass(frozen=True)
@@ -136,7 +154,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         total = hidden.new_zeros((), dtype=layer.exact)
         with torch.autocast(hidden.device.type, enabled=False):
             for start in range(0, len(hidden), ROWS_AT_ONCE):
-                inputs = hidden[start : start + ROWS_AT_ONCE].to(layer.matrix.dtype)
+                inputs = hidden[start : start + ROWS_AT_ONCE].to(layer.dtype)
                 total += _loss_of(inputs, layer, targets.part(start, start + len(inputs)), grads)
         ctx.gradients, ctx.late = grads, options.late
         return total
@@ -159,42 +177,78 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 def _loss_of(inputs: Tensor, layer: _Layer, targets: Targets, grads: "_Gradients") -> Tensor:
     """Summed loss of rows `inputs` (n, W), whose gradients are added to `grads`."""
     aim = _Aim(inputs, layer, targets)
-    tables, peaks = [], []  # logits (n, part), and the highest of each row (n,)
+    sums = _Sums(len(inputs), layer)
+    mean = torch.zeros_like(aim.inputs)  # (n, W) word vectors, times the exponential of each
+    kept = []
     for part in layer.parts():
-        table = linear(inputs, layer.matrix[part])
+        matrix = layer.rows(part)
+        table = linear(inputs, matrix)  # (n, part) logits
         if layer.bias is not None:
             table += layer.bias[part]
-        tables.append(table)
-        peaks.append(table.amax(dim=1))  # at once, while it is in the cache
         aim.read(part, table)
-    peaks = torch.stack(peaks).amax(dim=0).to(layer.exact)  # (n,)
-    sums = torch.zeros_like(peaks)
-    mean = torch.zeros_like(aim.inputs)  # (n, W) word vectors, times the exponential of each
-    for part, table in zip(layer.parts(), tables, strict=True):
-        sums += _exponentials(table, peaks)
+        faded = sums.add(table)  # which are exponentials now
         aim.take_out(part, table)
         if grads.hidden_wanted:
-            mean += linear(table, layer.matrix[part].T)
+            mean.mul_(faded[:, None]).add_(linear(table, matrix.T))
+        if grads.tables_wanted:
+            # now, while they are in the cache; products of the transpose itself are slower
+            kept.append((table.T.contiguous(), sums.peaks))
     if grads.wanted:
-        aim.weigh(peaks, sums)
-        scale = aim.weight / sums  # makes chances of exponentials
+        aim.weigh(sums)
+        scale = aim.weight / sums.values  # makes chances of exponentials
         hidden = mean.mul_(scale[:, None]).add_(aim.words(layer)) if grads.hidden_wanted else None
-        grads.add(tables, scale, hidden, aim)
-    above = aim.weight * peaks - aim.expected_logits  # by row: their sums would be rounded first
-    return (above + aim.weight * sums.log()).sum()
+        later = (scale * (peaks - sums.peaks).exp() for _, peaks in kept)
+        tables = [_Table(words, found) for (words, _), found in zip(kept, later, strict=True)]
+        grads.add(tables, hidden, aim)
+    above = aim.weight * sums.peaks - aim.expected_logits  # by row: their sums would be rounded
+    return (above + aim.weight * sums.values.log()).sum()
 
 
-def _exponentials(table: Tensor, peaks: Tensor) -> Tensor:
-    """Sums (n,) of exp(table - peaks), which take the place of `table` (n, m)."""
-    sums = torch.empty_like(peaks)
-    step = min(len(table), ROWS_IN_CACHE) if table.device.type == "cpu" else len(table)
-    exact = peaks.new_empty(step, table.shape[1])
-    parts = (tensor.split(max(1, step)) for tensor in (table, peaks[:, None], sums))
-    for logits, peak, total in zip(*parts, strict=True):
-        part = exact[: len(logits)].copy_(logits).sub_(peak).exp_()
-        torch.sum(part, dim=1, out=total)
-        logits.copy_(part)
-    return sums
+class _Sums:
+    """Sums of exponentials of n rows, as far as parts of these were seen.
+
+    Attributes:
+        peaks: (n,) the highest logit so far, which all are taken relative to.
+        values: (n,).
+    """
+
+    def __init__(self, count: int, layer: _Layer) -> None:
+        lowest = torch.finfo(layer.exact).min  # finite: a row may begin with words of -inf
+        self.peaks = torch.full((count,), lowest, dtype=layer.exact, device=layer.device)
+        self.values = torch.zeros_like(self.peaks)
+
+    def add(self, table: Tensor) -> Tensor:
+        """Turn logits (n, m) into exponentials and add them to the sums.
+
+        Returns:
+            (n,) what exponentials of earlier parts are to be multiplied by from now on.
+        """
+        before, self.peaks = self.peaks, torch.empty_like(self.peaks)
+        sums = torch.empty_like(self.values)
+        step = min(len(table), ROWS_IN_CACHE) if table.device.type == "cpu" else len(table)
+        exact = before.new_empty(step, table.shape[1])
+        parts = (t.split(max(1, step)) for t in (table, before, self.peaks, sums))
+        for logits, old, peak, total in zip(*parts, strict=True):
+            part = exact[: len(logits)].copy_(logits)
+            torch.maximum(old, part.amax(dim=1), out=peak)
+            torch.sum(part.sub_(peak[:, None]).exp_(), dim=1, out=total)
+            logits.copy_(part)
+        faded = (before - self.peaks).exp_()
+        self.values.mul_(faded).add_(sums)
+        return faded
+
+
+@dataclass(frozen=True)
+class _Table:
+    """Exponentials of a part of the vocabulary, for gradients on the layer.
+
+    Attributes:
+        words: (part, n), word by word, without the targets' own.
+        scale: (n,) what makes chances of them, times the weight of the row.
+    """
+
+    words: Tensor
+    scale: Tensor
 
 
 class _Aim:
@@ -221,7 +275,7 @@ class _Aim:
         self._own = weights.new_zeros(len(pairs)).index_add_(0, places, certain * weights)
         self._logits = torch.empty_like(self._own)
         self.gradients = torch.zeros_like(self._own)
-        self.spread = targets.smoothing / len(layer.matrix)
+        self.spread = targets.smoothing / layer.words
         self.expected_logits = torch.zeros_like(self.weight)
         bounds = [0, *(part.stop for part in layer.parts())]
         firsts = torch.searchsorted(self.ids, torch.tensor(bounds, device=self.ids.device))
@@ -248,21 +302,22 @@ class _Aim:
         here, places = self.within(part)
         table[self.rows[here], places] = 0
 
-    def weigh(self, peaks: Tensor, sums: Tensor) -> None:
+    def weigh(self, sums: "_Sums") -> None:
         """Find the gradients on the targets' logits, given what a row's exponentials sum to."""
-        chances = (self._logits - peaks[self.rows]).exp() / sums[self.rows]
+        chances = (self._logits - sums.peaks[self.rows]).exp() / sums.values[self.rows]
         self.gradients = self.weight[self.rows] * chances - self._own
 
     def words(self, layer: _Layer) -> Tensor:
         """Gradient (n, W) on the inputs, of all but the exponentials that were not taken out."""
-        matrix = layer.matrix
-        own = self.gradients[:, None] * matrix[self.ids].to(self.inputs.dtype)  # (U, W)
+        own = self.gradients[:, None] * layer.rows(self.ids).to(self.inputs.dtype)  # (U, W)
         found = torch.zeros_like(self.inputs).index_add_(0, self.rows, own)
-        if self.spread:
-            mean = matrix.sum(dim=0, dtype=self.inputs.dtype)
-            found -= self.spread * self.weight[:, None] * mean
-        for part in layer.parts() if self.teachers else []:
-            found -= linear(self.taught(part).to(matrix.dtype), matrix[part].T)
+        for part in layer.parts() if self.spread or self.teachers else []:
+            rows = layer.rows(part)
+            if self.spread:
+                total = rows.sum(dim=0, dtype=self.inputs.dtype)  # (W,)
+                found -= self.spread * self.weight[:, None] * total
+            if self.teachers:
+                found -= linear(self.taught(part).to(rows.dtype), rows.T)
         return found
 
     def taught(self, part: slice) -> Tensor:
@@ -281,35 +336,38 @@ class _Gradients:
     """
 
     def __init__(self, layer: _Layer, hidden: bool, weight: bool, bias: bool) -> None:
-        self.hidden_wanted, self.wanted = hidden, hidden or weight or bias
+        self.hidden_wanted, self.tables_wanted = hidden, weight or bias
         self._hidden: list[Tensor] = []
         self._parts = layer.parts()
         self.weight = _WeightGradient(layer) if weight else None
-        words = len(layer.matrix)
-        self.bias = layer.matrix.new_zeros(words, dtype=layer.exact) if bias else None
+        zeros = partial(torch.zeros, dtype=layer.exact, device=layer.device)
+        self.bias = zeros(layer.words) if bias else None
+
+    @property
+    def wanted(self) -> bool:
+        """Whether any is."""
+        return self.hidden_wanted or self.tables_wanted
 
     @property
     def hidden(self) -> Tensor | None:
         """(N, W), all chunks."""
         return torch.cat(self._hidden) if self._hidden else None
 
-    def add(self, tables: list[Tensor], scale: Tensor, hidden: Tensor | None, aim: _Aim) -> None:
+    def add(self, tables: list[_Table], hidden: Tensor | None, aim: _Aim) -> None:
         """Add those of one chunk of n rows.
 
         Args:
-            tables: exponentials of the logits, (n, part) for each part of the vocabulary, without
-                the targets' own.
-            scale: (n,) what makes probabilities of them, times the weight of the row.
+            tables: of each part of the vocabulary, where the weight or bias wants a gradient.
             hidden: (n, W) the gradient on the rows themselves, where it is wanted.
             aim: what the rows' targets expect.
         """
         if hidden is not None:
             self._hidden.append(hidden)
         if self.weight is not None:
-            self.weight.add(tables, scale, aim)
+            self.weight.add(tables, aim)
         if self.bias is not None:
             for part, table in zip(self._parts, tables, strict=True):
-                self.bias[part] += scale @ table.to(scale.dtype)
+                self.bias[part] += table.words.to(table.scale.dtype) @ table.scale
                 if aim.teachers:
                     self.bias[part] -= aim.taught(part).sum(dim=0)
             self.bias -= aim.spread * aim.weight.sum()
@@ -324,16 +382,16 @@ class _WeightGradient:
     """
 
     def __init__(self, layer: _Layer) -> None:
-        self.shape, self._parts = layer.matrix.shape, layer.parts()
-        self._zeros = partial(torch.zeros, dtype=layer.exact, device=layer.matrix.device)
+        self.shape, self._parts = layer.shape, layer.parts()
+        self._zeros = partial(torch.zeros, dtype=layer.exact, device=layer.device)
         self._total: Tensor | None = None  # (V, W)
-        self._last: tuple[list[Tensor], Tensor, _Aim] | None = None
+        self._last: tuple[list[_Table | None], _Aim] | None = None
 
-    def add(self, tables: list[Tensor], scale: Tensor, aim: _Aim) -> None:
+    def add(self, tables: list[_Table], aim: _Aim) -> None:
         """Add that of a chunk of rows, see `_Gradients.add`."""
         if self._last is not None:
-            self._total = joined(self.shape, self.parts(torch.ones_like(scale[0])))
-        self._last = tables, scale, aim
+            self._total = joined(self.shape, self.parts(torch.ones_like(aim.weight[0])))
+        self._last = [*tables], aim
 
     def parts(self, factor: Tensor) -> Parts:
         """The gradient of all chunks, times a factor, in parts of its rows; asked for once."""
@@ -341,14 +399,13 @@ class _WeightGradient:
             for part in self._parts:
                 yield part, self._zeros(part.stop - part.start, self.shape[1])
             return
-        (tables, scale, aim), self._last = self._last, None
+        (tables, aim), self._last = self._last, None
         plain = factor * aim.inputs  # (n, W)
-        inputs = (scale[:, None] * plain).to(tables[0].dtype).T  # (W, n)
         own = aim.gradients[:, None] * plain[aim.rows]  # (U, W)
         for number, part in enumerate(self._parts):
-            # faster in bf16, with the copy, than from the transpose (benchmarks/step_parts.py)
-            found = linear(tables[number].T.contiguous(), inputs).to(plain.dtype)  # (part, W)
-            tables[number] = None
+            table, tables[number] = tables[number], None
+            inputs = (table.scale[:, None] * plain).to(table.words.dtype)  # (n, W)
+            found = linear(table.words, inputs.T).to(plain.dtype)  # (part, W)
             if self._total is not None:
                 found += factor * self._total[part]
             if aim.teachers:

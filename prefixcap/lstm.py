@@ -86,7 +86,7 @@ class LstmCaptioner(SavedModel):
             output.weight,
             output.bias,
             captions.predicted(label_smoothing),
-            matrix=output.weight.detach().to(dtype),
+            dtype=dtype,
         )
         if self.training and attended is not None and self._settings.doubly_stochastic:
             total = total + self._settings.doubly_stochastic * (1 - attended).square().sum()

@@ -84,12 +84,14 @@ def packed_loss(
             f"the teachers' probabilities are {tuple(taught.probabilities.shape)}, expected "
             f"{(len(places), len(head.weight))}; name teachers with a language model of this kind"
         )
+    dtype = _product_type(hidden, head.weight)
     return chunked_cross_entropy(
         hidden,
         head.weight,
         head.bias,
         Targets(rows.targets, row_of_target, rows.weights, smoothing, taught),
-        matrix=abilities.typed(head.weight, _product_type(hidden, head.weight)),
+        matrix=head.weight if head.weight.requires_grad else abilities.typed(head.weight, dtype),
+        dtype=dtype,
         late=late,
     )
 

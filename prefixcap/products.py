@@ -18,10 +18,13 @@ from torch.autograd.function import once_differentiable
 from transformers.pytorch_utils import Conv1D
 
 from prefixcap.packed_linear import Linear, PackedLinear, Remade, can_pack
-from prefixcap.row_steps import in_parts, row_steps_of, step_or_join
+from prefixcap.row_steps import row_steps_of, rows_of, step_or_join
 
 # Numbers in a large weight: no copy of it waits for the backward pass, and it is stepped by rows.
 LARGE = 1 << 22
+# Rows whose product fills a weight's gradient as fast in float32 as memory takes it, while one in
+# bfloat16 has to be written, read and converted (benchmarks/step_parts.py has the times of both).
+FEW = 32
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -168,11 +171,27 @@ class _Product(torch.autograd.Function):
             to_x = linear(gradient, matrix if ctx.transposed else matrix.t()).to(ctx.dtypes[0])
         if ctx.needs_input_grad[1]:
             first, second = (inputs, gradient) if ctx.transposed else (gradient, inputs)
-            # faster in bf16, with the copy, than from the transpose (benchmarks/step_parts.py)
-            found = linear(first.t().contiguous(), second.t())  # as the weight is
-            is_large = found.numel() > LARGE and row_steps_of(ctx.weight) is not None
-            parts = in_parts(found, ctx.dtypes[1])
-            to_weight = step_or_join(ctx.weight, parts) if is_large else found.to(ctx.dtypes[1])
+            to_weight = _to_weight(ctx.weight, first, second)
         if ctx.needs_input_grad[2]:
             to_bias = gradient.sum(dim=0, dtype=ctx.bias_dtype)
         return to_x, to_weight, to_bias, None
+
+
+def _to_weight(weight: Tensor, first: Tensor, second: Tensor) -> Tensor | None:
+    """The gradient first^T second on `weight` (a, b), of rows (n, a) and (n, b) in a lower type.
+
+    Returns:
+        None where the weight was stepped by it, row by row.
+    """
+    dtype, is_large = weight.dtype, weight.numel() > LARGE
+    if len(first) <= FEW and first.device.type == "cpu" and dtype is torch.float32:
+        first, second = first.to(dtype), second.to(dtype)
+        if not is_large:
+            return linear(first.t(), second.t())
+        rows = rows_of(len(weight))
+        return step_or_join(weight, ((part, linear(first[:, part].t(), second.t())) for part in rows))
+    # faster in bf16, with the copy, than from the transpose (benchmarks/step_parts.py)
+    found = linear(first.t().contiguous(), second.t())
+    if not is_large or row_steps_of(weight) is None:
+        return found.to(dtype)
+    return step_or_join(weight, ((part, found[part].to(dtype)) for part in rows_of(len(weight))))

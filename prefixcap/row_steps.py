@@ -52,8 +52,7 @@ def joined(shape: torch.Size, parts: Parts) -> Tensor:
     return whole
 
 
-def in_parts(gradient: Tensor, dtype: torch.dtype) -> Parts:
-    """A gradient (out, in) in parts of its rows, each in `dtype`."""
-    for start in range(0, len(gradient), ROWS_AT_ONCE):
-        rows = slice(start, start + ROWS_AT_ONCE)
-        yield rows, gradient[rows].to(dtype)
+def rows_of(count: int) -> Iterator[slice]:
+    """The rows of a weight with `count` of them, some at a time."""
+    for start in range(0, count, ROWS_AT_ONCE):
+        yield slice(start, min(count, start + ROWS_AT_ONCE))

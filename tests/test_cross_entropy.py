@@ -102,6 +102,41 @@ def test_logits_far_apart_keep_an_exact_loss():
     assert loss.item() == 400
 
 
+def test_words_that_are_ruled_out_change_nothing():
+    """Whole parts of the vocabulary, of which the first has no highest logit then."""
+    hidden, weight, bias, targets = inputs(torch.float32)
+    allowed = slice(20, 41)  # of parts of 16
+    out = bias.detach().clone()
+    out[: allowed.start] = out[allowed.stop :] = -torch.inf
+    targets = targets % 21
+    found = chunked_cross_entropy(hidden, weight, out, told(targets + allowed.start))
+    expected = chunked_cross_entropy(hidden, weight[allowed], bias[allowed], told(targets))
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=0)
+    for got, wanted in zip(
+        torch.autograd.grad(found, [hidden, weight]),
+        torch.autograd.grad(expected, [hidden, weight]),
+        strict=True,
+    ):
+        assert (got - wanted).norm() < 1e-6 * wanted.norm()
+
+
+@pytest.mark.parametrize("rising", [True, False])
+def test_highest_logits_that_come_late_or_early_keep_all_gradients(rising):
+    """Each part's logits lie 60 above or below those of the part before, up to 180, which float32 holds to 1e-5."""
+    hidden, weight, _, targets = inputs(torch.float32)
+    steps = torch.arange(VOCABULARY) // 16 * (60.0 if rising else -60.0)
+    found = chunked_cross_entropy(hidden, weight, steps, told(targets))
+    exact = [t.detach().double().requires_grad_() for t in (hidden, weight)]
+    expected = F.cross_entropy(F.linear(*exact, steps.double()), targets, reduction="sum")
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=0)
+    for got, wanted in zip(
+        torch.autograd.grad(found, [hidden, weight]),
+        torch.autograd.grad(expected, exact),
+        strict=True,
+    ):
+        assert (got - wanted).norm() < 1e-5 * wanted.norm()
+
+
 def test_a_frozen_weight_gets_no_gradient():
     hidden, weight, _, targets = inputs(torch.float32)
     chunked_cross_entropy(hidden, weight.requires_grad_(False), None, told(targets)).backward()
@@ -145,15 +180,16 @@ def test_bf16_products_keep_a_small_loss_among_logits_far_from_zero():
 
 def test_no_logits_of_all_rows_exist(monkeypatch):
     seen = []
-    original = cross_entropy._exponentials
+    original = cross_entropy.linear
 
-    def spy(table, peaks):
-        seen.append(table.shape)
-        return original(table, peaks)
+    def spy(rows, weight):
+        seen.append((len(rows), len(weight)))
+        return original(rows, weight)
 
-    monkeypatch.setattr(cross_entropy, "_exponentials", spy)
+    monkeypatch.setattr(cross_entropy, "linear", spy)
     hidden, weight, _, targets = inputs(torch.float32)
-    chunked_cross_entropy(hidden, weight, None, told(targets))
+    with torch.no_grad():
+        chunked_cross_entropy(hidden, weight, None, told(targets))
     assert max(rows for rows, _ in seen) == 5
     assert max(words for _, words in seen) == 16
     assert sum(rows * words for rows, words in seen) == ROWS * VOCABULARY

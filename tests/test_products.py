@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from prefixcap import products
+from prefixcap import products, row_steps
 from prefixcap.products import FastLinear, TrainingLinear, TypedWeight, linear
 
 TOLERANCE = {torch.float32: 1e-6, torch.bfloat16: 2e-2}  # relative
@@ -33,8 +33,11 @@ def results(layer, product, dtype):
 
 @pytest.mark.parametrize("kind", [nn.Linear, Conv1D])
 @pytest.mark.parametrize("frozen", [True, False])
-@pytest.mark.parametrize("dtype", TOLERANCE)
-def test_output_and_gradients_are_those_of_a_linear_layer(kind, frozen, dtype):
+@pytest.mark.parametrize(
+    ("dtype", "few"), [(torch.float32, 0), (torch.bfloat16, 0), (torch.bfloat16, 7)]
+)
+def test_output_and_gradients_are_those_of_a_linear_layer(monkeypatch, kind, frozen, dtype, few):
+    monkeypatch.setattr(products, "FEW", few)
     layer = layer_of(kind).requires_grad_(not frozen)
     product = TrainingLinear(layer)
     found = results(layer, lambda x: product(x, dtype), torch.float32)
@@ -45,6 +48,21 @@ def test_output_and_gradients_are_those_of_a_linear_layer(kind, frozen, dtype):
     assert [g.shape for g in found] == [g.shape for g in exact]
     for got, wanted in zip(found, exact, strict=True):
         assert (got - wanted).norm() < TOLERANCE[dtype] * wanted.norm()
+
+
+@pytest.mark.parametrize("is_large", [False, True])
+def test_the_gradient_of_few_rows_is_not_rounded(monkeypatch, is_large):
+    """Only what is multiplied is, as autocast asks."""
+    monkeypatch.setattr(products, "LARGE", 100 if is_large else 1 << 22)
+    monkeypatch.setattr(row_steps, "ROWS_AT_ONCE", 16)
+    layer, x = FastLinear(48, 40), torch.randn(7, 48).bfloat16()
+    pull = torch.randn(7, 40).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        y = layer(x)
+    [found] = torch.autograd.grad(y, layer.weight, pull)
+    exact = pull.double().T @ x.double()
+    assert (found - exact).norm() < 1e-6 * exact.norm()
+    assert found.dtype is torch.float32
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)

@@ -13,7 +13,7 @@ from prefixcap.late_gradient import LateGradient, WordVectors
 from prefixcap.optim import build_optimizer, stepping_in_backward
 from prefixcap.products import FastLinear
 from prefixcap.recipe import TrainConfig
-from prefixcap.row_steps import in_parts, joined, row_steps_of
+from prefixcap.row_steps import joined, row_steps_of, rows_of
 from tests.tiny_clipcap import tiny_batch, tiny_model
 
 WORDS, WIDTH, ROWS = 57, 12, 23
@@ -43,8 +43,9 @@ class Tied(nn.Module):
         return chunked_cross_entropy(hidden, self.words, None, targets, late=late) / ROWS
 
 
-@pytest.mark.parametrize("autocast", [False, True])
-def test_weights_moments_and_steps_are_those_of_whole_gradients(autocast):
+@pytest.mark.parametrize(("autocast", "few"), [(False, 0), (True, 0), (True, ROWS)])
+def test_weights_moments_and_steps_are_those_of_whole_gradients(monkeypatch, autocast, few):
+    monkeypatch.setattr(products, "FEW", few)
     once, early = Tied(), Tied()
     config = TrainConfig(lr=0.1, weight_decay=0.01)
     theirs, ours = (build_optimizer(task, config) for task in (once, early))
@@ -117,5 +118,7 @@ def test_a_tuned_captioner_becomes_the_same_with_steps_in_the_backward_pass(prec
 
 
 def test_parts_of_a_gradient_join_to_it():
-    gradient = torch.randn(13, 4).bfloat16()
-    assert torch.equal(joined(gradient.shape, in_parts(gradient, torch.float32)), gradient.float())
+    gradient = torch.randn(13, 4)
+    parts = [(part, gradient[part]) for part in rows_of(13)]
+    assert [len(rows) for _, rows in parts] == [4, 4, 4, 1]
+    assert torch.equal(joined(gradient.shape, iter(parts)), gradient)
