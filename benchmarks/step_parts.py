@@ -23,7 +23,8 @@ import training
 from torch import Tensor
 from torch.optim.adamw import adamw
 
-from prefixcap.cross_entropy import Targets, chunked_cross_entropy
+from prefixcap.cross_entropy import OutputLayer, chunked_cross_entropy
+from prefixcap.loss_targets import Targets
 from prefixcap.memory import keep_freed_memory
 from prefixcap.packed_attention import Attention, Layout
 from prefixcap.packed_rows import pack
@@ -142,8 +143,8 @@ def cross_entropy(width: int, vocabulary: int, trained: bool) -> Part:
         return F.cross_entropy(logits.float(), ids, reduction="sum")
 
     def ours() -> Tensor:
-        typed = weight.detach().bfloat16() if trained else matrix
-        return chunked_cross_entropy(hidden, weight, None, targets, matrix=typed)
+        layer = OutputLayer(weight, None, None if trained else matrix, torch.bfloat16)
+        return chunked_cross_entropy(hidden, layer, targets)
 
     name = f"cross-entropy, vocabulary {'trained' if trained else 'frozen'}"
     return (

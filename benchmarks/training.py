@@ -6,11 +6,11 @@ Random weights, embeddings of 512, a prefix of 10; a step has 40 captions, five 
 of 11.4 tokens in the mean. Each round runs every variant once, beside the others, so that a busy
 machine slows each alike; the slow original takes part in two rounds only. Two rounds before them
 are not counted: until then memory is still being asked for. Ratios are of medians. On a CPU the
-clock counts this process's CPU seconds, on a GPU wall-clock seconds.
+clock counts a process's CPU seconds, on a GPU wall-clock seconds.
 
-All variants keep freed memory, as `prefixcap train` does, the original too. How long it takes as
-its users run it, with the C library's own settings, is measured in a process of its own and printed
-below the table.
+"original, fp32" is the original as its users run it, in a process of its own with the C library's
+settings. All others keep freed memory, as `prefixcap train` does; the second row is the original
+with that alone.
 
 "Of ceiling" is the share of a step that its matrix products would take at the machine's best rate
 in that precision, measured beside it; "at most" is the ratio to the original at that ceiling.
@@ -24,7 +24,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
@@ -50,6 +51,7 @@ PRODUCT = 1536  # side of the matrix product that the ceiling is taken from
 BASELINE_ROUNDS = 2
 WARM_ROUNDS = 2
 BASELINE = "original, fp32"
+KEPT = "original, fp32, freed memory kept"
 VARIANTS = {  # name: (precision, captions of an image share its prefix)
     "fp32, a row per caption": (torch.float32, False),
     "fp32, shared prefix": (torch.float32, True),
@@ -85,7 +87,7 @@ def main() -> None:
     parser.add_argument("--alone", help=argparse.SUPPRESS)  # a child: the original of a setting
     arguments = parser.parse_args()
     if arguments.alone:
-        print(seconds_alone(arguments.alone, arguments))
+        step_when_asked(arguments.alone, arguments)
         return
     if not arguments.fresh_memory:
         keep_freed_memory()  # as `prefixcap train` does; the original gains from it too
@@ -105,19 +107,14 @@ def print_table(setting: str, arguments: argparse.Namespace) -> None:
     """Print seconds, ratio to the original and peak memory of every variant of a setting."""
     model, batch = model_of(setting, arguments), batch_of(arguments)
     original = original_step(setting, copy.deepcopy(model), batch)
-    steps = {BASELINE: original, **our_steps(model, batch)}
+    steps = {KEPT: original, **our_steps(model, batch)}
     work = {name: products_of(step) for name, step in steps.items()}  # and every step is warm
+    work[BASELINE] = work[KEPT]
     print(f"{setting}: gradients differ by {gradient_errors(model, batch)}", flush=True)
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    rates: dict[str, list[float]] = {name: [] for name in steps}
-    for number in range(-WARM_ROUNDS, arguments.rounds):
-        for name, step in steps.items():
-            if number < 0:
-                step()
-            elif name != BASELINE or number < BASELINE_ROUNDS:
-                seconds[name].append(seconds_of(step, arguments.device))
-                rates[name].append(product_rate(precision_of(name), arguments.device))
-    del steps, original
+    clocks = {name: partial(seconds_of, step, arguments.device) for name, step in steps.items()}
+    with original_alone(setting, arguments) as alone:
+        seconds, rates = measured({BASELINE: alone, **clocks}, arguments)
+    del steps, clocks, original
     print(f"\n| {setting} | s/step | ratio | of ceiling | at most | peak MiB | COCO, 10 epochs |")
     print("|---|---|---|---|---|---|---|")
     baseline = statistics.median(seconds[BASELINE])
@@ -130,14 +127,23 @@ def print_table(setting: str, arguments: argparse.Namespace) -> None:
             f"{median * COCO_STEPS / 3600:.1f} h |",
             flush=True,
         )
-    if not arguments.fresh_memory:
-        alone = measured_alone(setting, arguments)
-        fastest = min(statistics.median(values) for values in seconds.values())
-        print(
-            f"\nThe original as its users run it: {alone:.3f} s/step, {alone / fastest:.1f} times"
-        )
-        print("the fastest of the table.")
     print(flush=True)
+
+
+def measured(
+    clocks: dict[str, Callable[[], float]], arguments: argparse.Namespace
+) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Seconds of each variant's steps, and the rates of products beside them."""
+    seconds: dict[str, list[float]] = {name: [] for name in clocks}
+    rates: dict[str, list[float]] = {name: [] for name in clocks}
+    for number in range(-WARM_ROUNDS, arguments.rounds):
+        for name, clock in clocks.items():
+            if number < 0:
+                clock()
+            elif name not in (BASELINE, KEPT) or number < BASELINE_ROUNDS:
+                seconds[name].append(clock())
+                rates[name].append(product_rate(precision_of(name), arguments.device))
+    return seconds, rates
 
 
 def model_of(setting: str, arguments: argparse.Namespace) -> ClipCap:
@@ -249,8 +255,8 @@ def product_rate(
 ) -> float:
     """Operations per second of a large matrix product."""
     a, b = (torch.randn(PRODUCT, PRODUCT, device=device).to(dtype) for _ in range(2))
-    product(a, b)  # the first one is slower
-    return 2 * PRODUCT**3 / min(seconds_of(lambda: product(a, b), device) for _ in range(3))
+    seconds = [seconds_of(lambda: product(a, b), device) for _ in range(6)]
+    return 2 * PRODUCT**3 / min(seconds)
 
 
 def measured_peak(setting: str, name: str, arguments: argparse.Namespace) -> str:
@@ -262,23 +268,32 @@ def measured_peak(setting: str, name: str, arguments: argparse.Namespace) -> str
         return "-"
     command = [sys.executable, __file__, "--device", arguments.device, "--memory", setting, name]
     command += ["--quick"] if arguments.quick else []
-    command += ["--fresh-memory"] if arguments.fresh_memory else []
+    command += ["--fresh-memory"] if arguments.fresh_memory or name == BASELINE else []
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def measured_alone(setting: str, arguments: argparse.Namespace) -> float:
-    """Seconds of the original's step in a process with the C library's own settings."""
+@contextmanager
+def original_alone(setting: str, arguments: argparse.Namespace) -> Iterator[Callable[[], float]]:
+    """The original in a process of its own: each call is one step, and its seconds."""
     command = [sys.executable, __file__, "--device", arguments.device, "--alone", setting]
     command += ["--quick"] if arguments.quick else []
-    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
+
+        def step() -> float:
+            process.stdin.write("\n")
+            process.stdin.flush()
+            return float(process.stdout.readline())
+
+        yield step
+        process.stdin.close()
 
 
-def seconds_alone(setting: str, arguments: argparse.Namespace) -> float:
-    """Median seconds of the original's steps, the first ones not counted."""
+def step_when_asked(setting: str, arguments: argparse.Namespace) -> None:
+    """Take a step of the original for each line of standard input, and print its seconds."""
     step = original_step(setting, model_of(setting, arguments), batch_of(arguments))
-    for _ in range(WARM_ROUNDS):
-        step()
-    return statistics.median(seconds_of(step, arguments.device) for _ in range(BASELINE_ROUNDS + 1))
+    for _ in sys.stdin:
+        print(seconds_of(step, arguments.device), flush=True)
 
 
 def peak_of_steps(setting: str, name: str, arguments: argparse.Namespace) -> int:
@@ -286,7 +301,7 @@ def peak_of_steps(setting: str, name: str, arguments: argparse.Namespace) -> int
     device = torch.device(arguments.device)
     before = peak_mib(device) if arguments.device == "cpu" else 0
     model, batch = model_of(setting, arguments), batch_of(arguments)
-    is_baseline = name == BASELINE
+    is_baseline = name in (BASELINE, KEPT)
     step = original_step(setting, model, batch) if is_baseline else our_steps(model, batch)[name]
     for _ in range(2):
         step()

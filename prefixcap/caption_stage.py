@@ -22,7 +22,6 @@ from prefixcap.caption_teachers import CaptionTeachers, caption_teachers
 from prefixcap.captioner import Captioner, CaptionModel, load_model, model_class
 from prefixcap.checkpoint import checkpoints
 from prefixcap.config import ModelConfig
-from prefixcap.cross_entropy import Taught
 from prefixcap.datasets.records import CaptionRecord
 from prefixcap.datasets.trainable import refuse_untrainable
 from prefixcap.dev_split import DevSplit
@@ -30,6 +29,7 @@ from prefixcap.embeddings import EmbeddingStore
 from prefixcap.encoder import ImageEncoder, StatedEncoder
 from prefixcap.errors import InputError
 from prefixcap.lora import load_plain
+from prefixcap.loss_targets import Taught
 from prefixcap.lstm import LstmCaptioner
 from prefixcap.mapper import resized_positions
 from prefixcap.model import ClipCap

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from prefixcap.captioner import load_model
-from prefixcap.cross_entropy import Taught
 from prefixcap.embeddings import EmbeddingStore
 from prefixcap.encoder import load_encoder
 from prefixcap.errors import InputError
+from prefixcap.loss_targets import Taught
 from prefixcap.model import CaptionBatch, ClipCap
 from prefixcap.recipe import Recipe, TeachersConfig, expand
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from prefixcap.late_gradient import LateGradient, with_rows
+from prefixcap.loss_targets import Targets
 from prefixcap.products import linear
 from prefixcap.row_steps import Parts, joined
 
@@ -27,76 +28,41 @@ ROWS_IN_CACHE = 32  # rows of those, turned into float32 exponentials at once: 0
 
 
 @dataclass(frozen=True)
-class Taught:
-    """What teachers expect, learned beside the tokens themselves (Hinton et al. 2015, section 2).
+class OutputLayer:
+    """The linear layer whose outputs are logits.
 
     Attributes:
-        probabilities: (n, V) float, the teachers' for each row of logits; they get no gradient.
-        share: of the loss that is the cross-entropy against them, 0 to 1.
-    """
-
-    probabilities: Tensor
-    share: float
-
-
-@dataclass(frozen=True)
-class Targets:
-    """What rows of logits should predict: N tokens, one or more for each row.
-
-    Attributes:
-        ids: (N,) int64, all in 0..V-1.
-        rows: (N,) int64, the row of logits that predicts each.
-        weights: (N,) float32, what each cross-entropy is multiplied by; may be negative, and get no
-            gradient.
-        smoothing: share of the target's probability spread evenly over the vocabulary
-            (Szegedy et al. 2016, section 7).
-        taught: what teachers expect; its share and the smoothing are taken off the target's.
-    """
-
-    ids: Tensor
-    rows: Tensor
-    weights: Tensor
-    smoothing: float = 0.0
-    taught: Taught | None = None
-
-    def part(self, start: int, stop: int) -> "Targets":
-        """The targets of the rows from `start` to before `stop`, counted from `start`."""
-        here = (self.rows >= start) & (self.rows < stop)
-        taught = self.taught and Taught(self.taught.probabilities[start:stop], self.taught.share)
-        rows = self.rows[here] - start
-        return Targets(self.ids[here], rows, self.weights[here], self.smoothing, taught)
-
-
-def chunked_cross_entropy(
-    hidden: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    targets: Targets,
-    *,
-    matrix: Tensor | None = None,
-    dtype: torch.dtype | None = None,
-    late: LateGradient | None = None,
-) -> Tensor:
-    """Sum of the cross-entropies of `hidden @ weight.T + bias` against `targets`, float32 scalar.
-
-    Args:
-        hidden: (n, W) float.
         weight: (V, W) float.
         bias: (V,) float, or None.
-        targets: of the n rows.
         matrix: a copy of `weight` in another type, or another one with the same differences
             between its rows; None is `weight` itself.
         dtype: of the products, into which the matrix is cast part by part; None is its own.
             Softmax and sums are float32 at least.
+    """
+
+    weight: Tensor
+    bias: Tensor | None = None
+    matrix: Tensor | None = None
+    dtype: torch.dtype | None = None
+
+
+def chunked_cross_entropy(
+    hidden: Tensor, layer: OutputLayer, targets: Targets, *, late: LateGradient | None = None
+) -> Tensor:
+    """Sum of the cross-entropies of a layer's outputs against `targets`, float32 scalar.
+
+    Args:
+        hidden: (n, W) float, what the layer makes logits of.
+        layer: the layer.
+        targets: of the n rows.
         late: where the gradient on the weight goes; None is the weight itself.
     """
-    layer = _Layer((weight if matrix is None else matrix).detach(), bias, dtype)
-    options = _Options(layer, torch.is_grad_enabled(), late)
-    return _ChunkedCrossEntropy.apply(hidden, weight, bias, targets, options)
+    options = _Options(_Layer(layer, len(hidden)), torch.is_grad_enabled(), late)
+    return _ChunkedCrossEntropy.apply(hidden, layer.weight, layer.bias, targets, options)
 
 
 class _Layer:
-    """The linear layer.
+    """The linear layer, as n rows are multiplied by it.
 
     Attributes:
         dtype: of the products.
@@ -107,11 +73,14 @@ class _Layer:
         device: where the weight is.
     """
 
-    def __init__(self, matrix: Tensor, bias: Tensor | None, dtype: torch.dtype | None) -> None:
-        self._matrix, self.dtype = matrix, dtype or matrix.dtype
+    def __init__(self, given: OutputLayer, count: int) -> None:
+        matrix = (given.weight if given.matrix is None else given.matrix).detach()
+        self.dtype = given.dtype or matrix.dtype
+        # a single chunk of rows needs each part of it once, and no copy of the whole
+        self._matrix = matrix if count <= ROWS_AT_ONCE else matrix.to(self.dtype)
         self.shape, self.words, self.device = matrix.shape, len(matrix), matrix.device
         self.exact = torch.promote_types(self.dtype, torch.float32)
-        self.bias = None if bias is None else bias.detach().to(self.exact)
+        self.bias = None if given.bias is None else given.bias.detach().to(self.exact)
 
     def rows(self, which: slice | Tensor) -> Tensor:
         """Rows of the weight, (m, W), in the type of the products."""

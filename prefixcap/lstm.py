@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from prefixcap.caption_batch import CaptionBatch, check_weights
 from prefixcap.config import LstmConfig, ModelConfig
-from prefixcap.cross_entropy import chunked_cross_entropy
+from prefixcap.cross_entropy import OutputLayer, chunked_cross_entropy
 from prefixcap.encoder import ImageEncoder, stored_encoder
 from prefixcap.errors import InputError
 from prefixcap.lstm_networks import OrderedCaptions, build_network
@@ -83,10 +83,8 @@ class LstmCaptioner(SavedModel):
         dtype = torch.get_autocast_dtype(device) if autocast else output.weight.dtype
         total = chunked_cross_entropy(
             told,
-            output.weight,
-            output.bias,
+            OutputLayer(output.weight, output.bias, dtype=dtype),
             captions.predicted(label_smoothing),
-            dtype=dtype,
         )
         if self.training and attended is not None and self._settings.doubly_stochastic:
             total = total + self._settings.doubly_stochastic * (1 - attended).square().sum()

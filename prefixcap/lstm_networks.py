@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from prefixcap.config import LstmConfig
-from prefixcap.cross_entropy import Targets
+from prefixcap.loss_targets import Targets
 from prefixcap.tokenizer import IGNORED
 
 LEAST_SPREAD = 0.1  # of a column, in mean spreads of all

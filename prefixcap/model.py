@@ -10,11 +10,11 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from prefixcap.caption_batch import CaptionBatch, check_weights
 from prefixcap.causal_lm import fresh_gpt2, load_causal_lm, pinned, stored_causal_lm
 from prefixcap.config import ModelConfig
-from prefixcap.cross_entropy import Taught
 from prefixcap.encoder import ImageEncoder, stored_encoder
 from prefixcap.errors import InputError
 from prefixcap.language_model import PrefixDecoder, State
 from prefixcap.lora import add_adapters, merged
+from prefixcap.loss_targets import Taught
 from prefixcap.mapper import Mapper, build_mapper
 from prefixcap.model_files import ENCODER_CONFIG_FILE, LM_CONFIG_FILE, ModelFolder
 from prefixcap.packed_loss import Abilities, abilities_of, expected, packed_loss

@@ -10,10 +10,11 @@ from torch import Tensor
 from transformers import GPT2LMHeadModel, PreTrainedModel
 from transformers.utils import ModelOutput
 
-from prefixcap.cross_entropy import Targets, Taught, chunked_cross_entropy
+from prefixcap.cross_entropy import OutputLayer, chunked_cross_entropy
 from prefixcap.errors import InputError
 from prefixcap.gpt2_rows import GPT2Rows, fits
 from prefixcap.late_gradient import LateGradient
+from prefixcap.loss_targets import Targets, Taught
 from prefixcap.packed_rows import PackedRows, pack
 from prefixcap.products import TypedWeight, linear
 
@@ -85,13 +86,11 @@ def packed_loss(
             f"{(len(places), len(head.weight))}; name teachers with a language model of this kind"
         )
     dtype = _product_type(hidden, head.weight)
+    matrix = None if head.weight.requires_grad else abilities.typed(head.weight, dtype)
     return chunked_cross_entropy(
         hidden,
-        head.weight,
-        head.bias,
+        OutputLayer(head.weight, head.bias, matrix, dtype),
         Targets(rows.targets, row_of_target, rows.weights, smoothing, taught),
-        matrix=head.weight if head.weight.requires_grad else abilities.typed(head.weight, dtype),
-        dtype=dtype,
         late=late,
     )
 

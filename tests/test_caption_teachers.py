@@ -14,8 +14,8 @@ from prefixcap.caption_stage import caption_recipe as train
 from prefixcap.caption_teachers import CaptionTeachers
 from prefixcap.captioner import Captioner, load_model
 from prefixcap.cli.main import main
-from prefixcap.cross_entropy import Taught
 from prefixcap.errors import InputError
+from prefixcap.loss_targets import Taught
 from prefixcap.model import CaptionBatch
 from prefixcap.packed_rows import pack
 from prefixcap.recipe import TeachersConfig, load_recipe

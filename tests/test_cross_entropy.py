@@ -5,7 +5,8 @@ import torch
 from torch.nn import functional as F
 
 from prefixcap import cross_entropy
-from prefixcap.cross_entropy import Targets, Taught, chunked_cross_entropy
+from prefixcap.cross_entropy import OutputLayer, chunked_cross_entropy
+from prefixcap.loss_targets import Targets, Taught
 
 ROWS, WIDTH, VOCABULARY = 23, 12, 57
 
@@ -41,7 +42,7 @@ def test_value_and_gradients_are_those_of_torch(smoothing, with_bias, weighted):
     weights = torch.linspace(-1, 2, ROWS) if weighted else None
     parts = [hidden, weight, bias] if with_bias else [hidden, weight]
     found = chunked_cross_entropy(
-        hidden, weight, bias if with_bias else None, told(targets, weights, smoothing)
+        hidden, OutputLayer(weight, bias if with_bias else None), told(targets, weights, smoothing)
     )
     exact = [part.detach().double().requires_grad_() for part in parts]
     losses = F.cross_entropy(F.linear(*exact), targets, reduction="none", label_smoothing=smoothing)
@@ -63,7 +64,7 @@ def test_what_teachers_expect_is_part_of_the_target(smoothing, share):
     weights = torch.linspace(-1, 2, ROWS)
     taught = Taught(probabilities, share)
     found = chunked_cross_entropy(
-        hidden[:9], weight, bias, Targets(targets, rows, weights, smoothing, taught)
+        hidden[:9], OutputLayer(weight, bias), Targets(targets, rows, weights, smoothing, taught)
     )
     exact = [part.detach().double().requires_grad_() for part in (hidden, weight, bias)]
     wanted_of = (1 - smoothing - share) * F.one_hot(targets, VOCABULARY).double()
@@ -84,9 +85,11 @@ def test_a_row_may_predict_several_tokens(smoothing):
     rows = torch.randint(0, 9, (ROWS,), generator=torch.Generator().manual_seed(1))
     weights = torch.linspace(-1, 2, ROWS)
     found = chunked_cross_entropy(
-        hidden[:9], weight, bias, Targets(targets, rows, weights, smoothing)
+        hidden[:9], OutputLayer(weight, bias), Targets(targets, rows, weights, smoothing)
     )
-    apart = chunked_cross_entropy(hidden[rows], weight, bias, told(targets, weights, smoothing))
+    apart = chunked_cross_entropy(
+        hidden[rows], OutputLayer(weight, bias), told(targets, weights, smoothing)
+    )
     torch.testing.assert_close(found, apart, rtol=1e-6, atol=0)
     parts = [hidden, weight, bias]
     for got, wanted in zip(
@@ -98,7 +101,7 @@ def test_a_row_may_predict_several_tokens(smoothing):
 def test_logits_far_apart_keep_an_exact_loss():
     hidden = torch.tensor([[1.0], [-1.0]])
     weight = torch.tensor([[0.0], [400.0]], requires_grad=True)  # softmax rounds one to 0
-    loss = chunked_cross_entropy(hidden, weight, None, told(torch.tensor([0, 0])))
+    loss = chunked_cross_entropy(hidden, OutputLayer(weight), told(torch.tensor([0, 0])))
     assert loss.item() == 400
 
 
@@ -109,8 +112,10 @@ def test_words_that_are_ruled_out_change_nothing():
     out = bias.detach().clone()
     out[: allowed.start] = out[allowed.stop :] = -torch.inf
     targets = targets % 21
-    found = chunked_cross_entropy(hidden, weight, out, told(targets + allowed.start))
-    expected = chunked_cross_entropy(hidden, weight[allowed], bias[allowed], told(targets))
+    found = chunked_cross_entropy(hidden, OutputLayer(weight, out), told(targets + allowed.start))
+    expected = chunked_cross_entropy(
+        hidden, OutputLayer(weight[allowed], bias[allowed]), told(targets)
+    )
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=0)
     for got, wanted in zip(
         torch.autograd.grad(found, [hidden, weight]),
@@ -122,10 +127,10 @@ def test_words_that_are_ruled_out_change_nothing():
 
 @pytest.mark.parametrize("rising", [True, False])
 def test_highest_logits_that_come_late_or_early_keep_all_gradients(rising):
-    """Each part's logits lie 60 above or below those of the part before, up to 180, which float32 holds to 1e-5."""
+    """Each part's lie 60 above or below those before, up to 180, which float32 holds to 1e-5."""
     hidden, weight, _, targets = inputs(torch.float32)
     steps = torch.arange(VOCABULARY) // 16 * (60.0 if rising else -60.0)
-    found = chunked_cross_entropy(hidden, weight, steps, told(targets))
+    found = chunked_cross_entropy(hidden, OutputLayer(weight, steps), told(targets))
     exact = [t.detach().double().requires_grad_() for t in (hidden, weight)]
     expected = F.cross_entropy(F.linear(*exact, steps.double()), targets, reduction="sum")
     torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=0)
@@ -139,7 +144,9 @@ def test_highest_logits_that_come_late_or_early_keep_all_gradients(rising):
 
 def test_a_frozen_weight_gets_no_gradient():
     hidden, weight, _, targets = inputs(torch.float32)
-    chunked_cross_entropy(hidden, weight.requires_grad_(False), None, told(targets)).backward()
+    chunked_cross_entropy(
+        hidden, OutputLayer(weight.requires_grad_(False)), told(targets)
+    ).backward()
     assert weight.grad is None
     assert hidden.grad.abs().sum() > 0
 
@@ -147,12 +154,31 @@ def test_a_frozen_weight_gets_no_gradient():
 def test_bf16_products_keep_a_float32_loss_near_the_exact_one():
     hidden, weight, _, targets = inputs(torch.float32)
     matrix = weight.detach().bfloat16()
-    found = chunked_cross_entropy(hidden, weight, None, told(targets), matrix=matrix)
+    found = chunked_cross_entropy(hidden, OutputLayer(weight, matrix=matrix), told(targets))
     exact = F.cross_entropy(hidden @ weight.T, targets, reduction="sum")
     assert found.dtype == torch.float32
     assert found.item() == pytest.approx(exact.item(), rel=5e-3)
     found.backward()
     assert hidden.grad.dtype == weight.grad.dtype == torch.float32
+
+
+@pytest.mark.parametrize("rows", [3, ROWS])
+def test_a_weight_cast_part_by_part_is_a_copy_of_it(rows):
+    """Of one chunk of rows, and of several."""
+    hidden, weight, bias, targets = inputs(torch.float32)
+    found, expected = (
+        chunked_cross_entropy(hidden[:rows], layer, told(targets[:rows], smoothing=0.1))
+        for layer in (
+            OutputLayer(weight, bias, dtype=torch.bfloat16),
+            OutputLayer(weight, bias, weight.detach().bfloat16()),
+        )
+    )
+    assert torch.equal(found, expected)
+    wanted = [hidden, weight, bias]
+    for got, copied in zip(
+        torch.autograd.grad(found, wanted), torch.autograd.grad(expected, wanted), strict=True
+    ):
+        assert torch.equal(got, copied)
 
 
 def test_bf16_products_keep_a_small_loss_among_logits_far_from_zero():
@@ -165,7 +191,7 @@ def test_bf16_products_keep_a_small_loss_among_logits_far_from_zero():
     hidden[:, 0], weight[:, 0] = 10, -9
     hidden, weight = (t.bfloat16().float().requires_grad_() for t in (hidden, weight))
     found = chunked_cross_entropy(
-        hidden, weight, None, told(ids), matrix=weight.detach().bfloat16()
+        hidden, OutputLayer(weight, matrix=weight.detach().bfloat16()), told(ids)
     )
     rounded = F.linear(hidden.detach().bfloat16(), weight.detach().bfloat16()).double()
     expected = F.cross_entropy(rounded, ids, reduction="sum")
@@ -189,7 +215,7 @@ def test_no_logits_of_all_rows_exist(monkeypatch):
     monkeypatch.setattr(cross_entropy, "linear", spy)
     hidden, weight, _, targets = inputs(torch.float32)
     with torch.no_grad():
-        chunked_cross_entropy(hidden, weight, None, told(targets))
+        chunked_cross_entropy(hidden, OutputLayer(weight), told(targets))
     assert max(rows for rows, _ in seen) == 5
     assert max(words for _, words in seen) == 16
     assert sum(rows * words for rows, words in seen) == ROWS * VOCABULARY
@@ -197,7 +223,7 @@ def test_no_logits_of_all_rows_exist(monkeypatch):
 
 def test_second_backward_is_refused_not_wrong():
     hidden, weight, _, targets = inputs(torch.float32)
-    loss = chunked_cross_entropy(hidden, weight, None, told(targets))
+    loss = chunked_cross_entropy(hidden, OutputLayer(weight), told(targets))
     loss.backward(retain_graph=True)
     with pytest.raises(RuntimeError, match="second time"):
         loss.backward()
@@ -205,5 +231,5 @@ def test_second_backward_is_refused_not_wrong():
 
 def test_no_captions_are_a_loss_of_zero():
     hidden, weight, _, targets = inputs(torch.float32)
-    loss = chunked_cross_entropy(hidden[:0], weight, None, told(targets[:0]))
+    loss = chunked_cross_entropy(hidden[:0], OutputLayer(weight), told(targets[:0]))
     assert loss.item() == 0

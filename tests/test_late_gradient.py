@@ -5,8 +5,9 @@ import torch
 from torch.nn import functional as F
 
 from prefixcap import cross_entropy
-from prefixcap.cross_entropy import Targets, chunked_cross_entropy
+from prefixcap.cross_entropy import OutputLayer, chunked_cross_entropy
 from prefixcap.late_gradient import LateGradient, WordVectors
+from prefixcap.loss_targets import Targets
 
 ROWS, WIDTH, VOCABULARY = 23, 12, 57
 
@@ -34,7 +35,7 @@ def test_a_late_gradient_has_the_type_of_its_weight():
     weight, _, ids = inputs(torch.bfloat16)
     late = LateGradient()
     hidden = WordVectors.apply(weight, ids, late)
-    chunked_cross_entropy(hidden, weight, None, told(ids), late=late).backward()
+    chunked_cross_entropy(hidden, OutputLayer(weight), told(ids), late=late).backward()
     assert weight.grad.dtype is torch.bfloat16
 
 
@@ -46,7 +47,7 @@ def test_a_late_gradient_is_formed_with_that_of_the_words(monkeypatch, rows_at_o
     exact = F.cross_entropy(F.linear(weight[read].tanh(), weight, bias), targets, reduction="sum")
     late = LateGradient()
     hidden = WordVectors.apply(weight, read, late).tanh()
-    found = chunked_cross_entropy(hidden, weight, bias, told(targets), late=late)
+    found = chunked_cross_entropy(hidden, OutputLayer(weight, bias), told(targets), late=late)
     torch.testing.assert_close(found, exact)
     [expected] = torch.autograd.grad(exact / 7, weight)
     [together] = torch.autograd.grad(found / 7, weight)

@@ -8,8 +8,9 @@ from torch import nn
 
 from prefixcap import cross_entropy, products, row_steps
 from prefixcap.config import MapperConfig
-from prefixcap.cross_entropy import Targets, chunked_cross_entropy
+from prefixcap.cross_entropy import OutputLayer, chunked_cross_entropy
 from prefixcap.late_gradient import LateGradient, WordVectors
+from prefixcap.loss_targets import Targets
 from prefixcap.optim import build_optimizer, stepping_in_backward
 from prefixcap.products import FastLinear
 from prefixcap.recipe import TrainConfig
@@ -40,7 +41,7 @@ class Tied(nn.Module):
         late = LateGradient()
         hidden = self.layer(WordVectors.apply(self.words, self.ids[0], late)).tanh()
         targets = Targets(self.ids[1], torch.arange(ROWS), torch.ones(ROWS), smoothing=0.1)
-        return chunked_cross_entropy(hidden, self.words, None, targets, late=late) / ROWS
+        return chunked_cross_entropy(hidden, OutputLayer(self.words), targets, late=late) / ROWS
 
 
 @pytest.mark.parametrize(("autocast", "few"), [(False, 0), (True, 0), (True, ROWS)])
