@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from prefixcap.chosen_records import named_records, rows_of_records
+from prefixcap.chosen_records import chosen
 from prefixcap.config import PreprocessConfig
 from prefixcap.datasets import read
 from prefixcap.datasets.records import CaptionRecord, refuse_shared_ids
@@ -70,14 +70,10 @@ def read_source(source: SourceConfig, label: str) -> list[CaptionRecord]:
         images = expand(source.images) if source.images else None
         found = read(source.format, path, source.split, images)
     refuse_shared_ids(found, source.path, across_splits=True)
-    if source.names:
-        found = named_records(found, expand(source.names))
-    if source.rows:
-        found = rows_of_records(found, source.rows, source.path)
     prefix = f"{label}-{source.format}/"
     return [
         CaptionRecord(prefix + record.image_id, record.path, record.captions, record.split)
-        for record in found[: source.first]
+        for record in chosen(found, source)
     ]
 
 

@@ -1,5 +1,6 @@
-"""Which photos of a data set a recipe means: those that a file names, those of some rows."""
+"""Which photos of a data set a recipe means: those of a file, of a share, of some rows."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,9 +8,25 @@ from pathlib import Path
 from prefixcap.datasets.annotations import read_text
 from prefixcap.datasets.records import CaptionRecord
 from prefixcap.errors import InputError
+from prefixcap.recipe import SourceConfig, expand
 
 
-def named_records(records: Sequence[CaptionRecord], file: Path) -> list[CaptionRecord]:
+def chosen(records: Sequence[CaptionRecord], source: SourceConfig) -> Sequence[CaptionRecord]:
+    """Those of a source's records, ids as published, that are meant.
+
+    Raises:
+        InputError: they are not there.
+    """
+    if source.names:
+        records = _named(records, expand(source.names))
+    if source.share:
+        records = _in_share(records, source.share, source.path)
+    if source.rows:
+        records = _in_rows(records, source.rows, source.path)
+    return records[: source.first]
+
+
+def _named(records: Sequence[CaptionRecord], file: Path) -> list[CaptionRecord]:
     """Records of the images that `file` names by file name or id, one a line, in its order.
 
     Raises:
@@ -30,7 +47,30 @@ def named_records(records: Sequence[CaptionRecord], file: Path) -> list[CaptionR
     return [by_name[name] for name in names]
 
 
-def rows_of_records(
+def _in_share(
+    records: Sequence[CaptionRecord], share: tuple[float, float], source: str
+) -> Sequence[CaptionRecord]:
+    """Records whose place lies within the share.
+
+    Raises:
+        InputError: there are none.
+    """
+    found = [record for record in records if share[0] <= place_of(record.image_id) < share[1]]
+    if not found:
+        raise InputError(
+            f"{source}: none of its {len(records)} images is in the share {list(share)}; "
+            "take a larger one"
+        )
+    return found
+
+
+def place_of(image_id: str) -> float:
+    """Where in [0, 1) an image lies; of its id alone, so that it stays there when others come."""
+    digest = hashlib.sha256(image_id.encode("utf-8", "surrogateescape")).digest()
+    return (int.from_bytes(digest[:8], "big") >> 11) / (1 << 53)
+
+
+def _in_rows(
     records: Sequence[CaptionRecord], rows: tuple[int, int], source: str
 ) -> Sequence[CaptionRecord]:
     """Records from the first row up to, not including, the second.

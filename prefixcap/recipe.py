@@ -28,8 +28,10 @@ class SourceConfig(Settings):
     """One data set of a recipe: `format` as in `prefixcap.datasets.read`, or "photos": no captions.
 
     `path` may name environment variables, such as "$PREFIXCAP_DATA/flickr8k". `names` is a file
-    of image names, one a line: the photos that are meant, in this order. `rows` takes those from
-    its first number up to, not including, its second; `first` only so many records of the rest.
+    of image names, one a line: the photos that are meant, in this order. `share` takes those whose
+    place between 0 and 1, which follows from a photo's id alone, is from its first number up to,
+    not including, its second; `rows` those from a row up to another; `first` only so many of the
+    rest.
     """
 
     format: str
@@ -37,8 +39,16 @@ class SourceConfig(Settings):
     split: str | None = None
     images: str | None = None
     names: str | None = None
+    share: tuple[float, float] | None = None
     rows: tuple[int, int] | None = None
     first: int | None = Field(None, ge=1)
+
+    @field_validator("share")
+    @classmethod
+    def _is_a_share(cls, share: tuple[float, float] | None) -> tuple[float, float] | None:
+        if share is not None and not 0 <= share[0] < share[1] <= 1:
+            raise ValueError("expected two numbers of 0 to 1, the second above the first: [0, 0.1]")
+        return share
 
     @field_validator("rows")
     @classmethod

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from prefixcap import datasets
-from prefixcap.chosen_records import named_records, rows_of_records
+from prefixcap.chosen_records import chosen
 from prefixcap.config import parse
 from prefixcap.datasets.annotations import read_json
 from prefixcap.datasets.records import CaptionRecord
@@ -80,11 +80,7 @@ def chosen_split(wanted: Wanted, run: Path | None) -> ChosenSplit:
     path = expand(source.path)
     images = wanted.images or (expand(source.images) if source.images else None)
     records = datasets.read(source.format, path, source.split, images)
-    if source.names:
-        records = named_records(records, expand(source.names))
-    if source.rows:
-        records = list(rows_of_records(records, source.rows, source.path))
-    records = records[: source.first][: wanted.first]
+    records = list(chosen(records, source))[: wanted.first]
     return ChosenSplit(source.format, path, source.split, images, records)
 
 
