@@ -28,6 +28,8 @@ from prefixcap.loss_targets import Targets
 from prefixcap.memory import keep_freed_memory
 from prefixcap.packed_attention import Attention, Layout
 from prefixcap.packed_rows import pack
+from prefixcap.products import linear, summed
+from prefixcap.row_steps import rows_of
 from prefixcap.tanh_gelu import tanh_gelu
 from prefixcap.tokenizer import IGNORED
 
@@ -77,6 +79,9 @@ def parts(width: int, heads: int, vocabulary: int) -> list[Part]:
         *(attention(captions, width, heads) for captions in (5, 1)),
         *(cross_entropy(width, vocabulary, trained) for trained in (False, True)),
         weight_gradient(width),
+        few_rows(width),
+        biased_product(width),
+        bias_gradient(width),
         float32_product(width),
         adam(width, vocabulary),
     ]
@@ -163,6 +168,47 @@ def weight_gradient(width: int) -> Part:
         "the transpose itself",
         lambda: F.linear(x.t(), pull.t()),
         lambda: F.linear(x.t().contiguous(), pull.t()),
+    )
+
+
+def few_rows(width: int) -> Part:
+    """Gradient of an MLP's last layer, of one image a row."""
+    x, pull = torch.randn(training.IMAGES, 5 * width), torch.randn(training.IMAGES, 10 * width)
+    low, low_pull = x.bfloat16(), pull.bfloat16()
+
+    def rounded() -> None:
+        found = F.linear(low_pull.t().contiguous(), low.t())
+        for rows in rows_of(len(found)):
+            found[rows].float()
+
+    def exact() -> None:
+        for rows in rows_of(10 * width):
+            F.linear(pull[:, rows].t(), x.t())
+
+    name = f"gradient of a {10 * width} x {5 * width} weight from {training.IMAGES} rows, in fp32"
+    return name, "converted from bf16", rounded, exact
+
+
+def biased_product(width: int) -> Part:
+    """A trained layer's product, with its bias."""
+    x, bias = torch.randn(PLACES, width).bfloat16(), torch.randn(4 * width).bfloat16()
+    weight = torch.randn(width, 4 * width).bfloat16().t()  # as GPT-2 stores it
+    return (
+        f"product of {PLACES} rows and a {width} x {4 * width} weight, bias within",
+        "F.linear",
+        lambda: F.linear(x, weight, bias),
+        lambda: linear(x, weight, bias),
+    )
+
+
+def bias_gradient(width: int) -> Part:
+    """Sum of rows in bf16, in fp32."""
+    pull = torch.randn(PLACES, 4 * width).bfloat16()
+    return (
+        f"sum of {PLACES} x {4 * width}, some rows at a time",
+        "sum(dtype=float32)",
+        lambda: pull.sum(dim=0, dtype=torch.float32),
+        lambda: summed(pull, torch.float32),
     )
 
 

@@ -175,11 +175,11 @@ class _Product(torch.autograd.Function):
             first, second = (inputs, gradient) if ctx.transposed else (gradient, inputs)
             to_weight = _to_weight(ctx.weight, first, second)
         if ctx.needs_input_grad[2]:
-            to_bias = _summed(gradient, ctx.bias_dtype)
+            to_bias = summed(gradient, ctx.bias_dtype)
         return to_x, to_weight, to_bias, None
 
 
-def _summed(gradient: Tensor, dtype: torch.dtype) -> Tensor:
+def summed(gradient: Tensor, dtype: torch.dtype) -> Tensor:
     """The sum (out,) of rows (n, out), in `dtype`.
 
     PyTorch would convert all rows first; some at a time, they stay in the cache.
