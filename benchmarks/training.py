@@ -286,7 +286,6 @@ def original_alone(setting: str, arguments: argparse.Namespace) -> Iterator[Call
             return float(process.stdout.readline())
 
         yield step
-        process.stdin.close()
 
 
 def step_when_asked(setting: str, arguments: argparse.Namespace) -> None:
