@@ -24,7 +24,7 @@ from prefixcap.row_steps import Parts, joined
 
 ROWS_AT_ONCE = 512  # rows of logits in memory: 512 x 50,257 bfloat16 are 51 MB
 WORDS_AT_ONCE = 6400  # of which a product forms the logits; an eighth of GPT-2's
-ROWS_IN_CACHE = 32  # rows of those, turned into float32 exponentials at once: 0.8 MB
+ROWS_IN_CACHE = 16  # rows of those, turned into float32 exponentials at once: 0.4 MB
 
 
 @dataclass(frozen=True)
