@@ -28,7 +28,7 @@ from prefixcap.loss_targets import Targets
 from prefixcap.memory import keep_freed_memory
 from prefixcap.packed_attention import Attention, Layout
 from prefixcap.packed_rows import pack
-from prefixcap.products import linear, summed
+from prefixcap.products import linear
 from prefixcap.row_steps import rows_of
 from prefixcap.tanh_gelu import tanh_gelu
 from prefixcap.tokenizer import IGNORED
@@ -81,7 +81,6 @@ def parts(width: int, heads: int, vocabulary: int) -> list[Part]:
         weight_gradient(width),
         few_rows(width),
         biased_product(width),
-        bias_gradient(width),
         float32_product(width),
         adam(width, vocabulary),
     ]
@@ -198,17 +197,6 @@ def biased_product(width: int) -> Part:
         "F.linear",
         lambda: F.linear(x, weight, bias),
         lambda: linear(x, weight, bias),
-    )
-
-
-def bias_gradient(width: int) -> Part:
-    """Sum of rows in bf16, in fp32."""
-    pull = torch.randn(PLACES, 4 * width).bfloat16()
-    return (
-        f"sum of {PLACES} x {4 * width}, some rows at a time",
-        "sum(dtype=float32)",
-        lambda: pull.sum(dim=0, dtype=torch.float32),
-        lambda: summed(pull, torch.float32),
     )
 
 

@@ -25,7 +25,6 @@ LARGE = 1 << 22
 # Rows whose product fills a weight's gradient as fast in float32 as memory takes it, while one in
 # bfloat16 has to be written, read and converted (benchmarks/step_parts.py has the times of both).
 FEW = 32
-ROWS_IN_CACHE = 64  # of a gradient that is summed: 0.8 MB of float32 in GPT-2 small
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -175,19 +174,8 @@ class _Product(torch.autograd.Function):
             first, second = (inputs, gradient) if ctx.transposed else (gradient, inputs)
             to_weight = _to_weight(ctx.weight, first, second)
         if ctx.needs_input_grad[2]:
-            to_bias = summed(gradient, ctx.bias_dtype)
+            to_bias = gradient.sum(dim=0, dtype=ctx.bias_dtype)
         return to_x, to_weight, to_bias, None
-
-
-def summed(gradient: Tensor, dtype: torch.dtype) -> Tensor:
-    """The sum (out,) of rows (n, out), in `dtype`.
-
-    PyTorch would convert all rows first; some at a time, they stay in the cache.
-    """
-    total = gradient.new_zeros(gradient.shape[1], dtype=dtype)
-    for rows in gradient.split(ROWS_IN_CACHE) if gradient.device.type == "cpu" else [gradient]:
-        total += rows.sum(dim=0, dtype=dtype)
-    return total
 
 
 def _to_weight(weight: Tensor, first: Tensor, second: Tensor) -> Tensor | None:

@@ -15,7 +15,6 @@ PARTS = (
     "transpose copied",
     "from 8 rows",
     "bias within",
-    "some rows at a time",
     "float32 product",
     "AdamW",
     "in large pages",

@@ -9,7 +9,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from prefixcap import products, row_steps
-from prefixcap.products import FastLinear, TrainingLinear, TypedWeight, linear, summed
+from prefixcap.products import FastLinear, TrainingLinear, TypedWeight, linear
 
 TOLERANCE = {torch.float32: 1e-6, torch.bfloat16: 2e-2}  # relative
 
@@ -132,11 +132,3 @@ def test_a_fast_linear_is_a_linear_layer(shape, dtype):
         assert got.dtype is expected.dtype
         assert got.shape == expected.shape
         assert (got - expected).norm() <= TOLERANCE[dtype] * expected.norm()
-
-
-def test_rows_are_summed_some_at_a_time_without_rounding():
-    rows = torch.randn(130, 40).bfloat16()
-    found = summed(rows, torch.float32)
-    assert found.dtype is torch.float32
-    torch.testing.assert_close(found.double(), rows.double().sum(dim=0), rtol=0, atol=1e-5)
-    assert torch.equal(summed(rows[:0], torch.float32), torch.zeros(40))
