@@ -34,8 +34,7 @@ class OutputLayer:
     Attributes:
         weight: (V, W) float.
         bias: (V,) float, or None.
-        matrix: a copy of `weight` in another type, or another one with the same differences
-            between its rows; None is `weight` itself.
+        matrix: a copy of `weight` in another type; None is `weight` itself.
         dtype: of the products, into which the matrix is cast part by part; None is its own.
             Softmax and sums are float32 at least.
     """

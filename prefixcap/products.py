@@ -179,7 +179,7 @@ class _Product(torch.autograd.Function):
 
 
 def _to_weight(weight: Tensor, first: Tensor, second: Tensor) -> Tensor | None:
-    """The gradient first^T second on `weight` (a, b), of rows (n, a) and (n, b) in a lower type.
+    """The gradient first^T second on `weight` (a, b), of rows (n, a) and (n, b) as multiplied.
 
     Returns:
         None where the weight was stepped by it, row by row.
