@@ -28,7 +28,7 @@ from prefixcap.loss_targets import Targets
 from prefixcap.memory import keep_freed_memory
 from prefixcap.packed_attention import Attention, Layout
 from prefixcap.packed_rows import pack
-from prefixcap.products import linear
+from prefixcap.products import FEW, linear
 from prefixcap.row_steps import rows_of
 from prefixcap.tanh_gelu import tanh_gelu
 from prefixcap.tokenizer import IGNORED
@@ -79,7 +79,7 @@ def parts(width: int, heads: int, vocabulary: int) -> list[Part]:
         *(attention(captions, width, heads) for captions in (5, 1)),
         *(cross_entropy(width, vocabulary, trained) for trained in (False, True)),
         weight_gradient(width),
-        few_rows(width),
+        *(few_rows(width, count) for count in (training.IMAGES, FEW)),
         biased_product(width),
         float32_product(width),
         adam(width, vocabulary),
@@ -170,9 +170,9 @@ def weight_gradient(width: int) -> Part:
     )
 
 
-def few_rows(width: int) -> Part:
+def few_rows(width: int, count: int) -> Part:
     """Gradient of an MLP's last layer, of one image a row."""
-    x, pull = torch.randn(training.IMAGES, 5 * width), torch.randn(training.IMAGES, 10 * width)
+    x, pull = torch.randn(count, 5 * width), torch.randn(count, 10 * width)
     low, low_pull = x.bfloat16(), pull.bfloat16()
 
     def rounded() -> None:
@@ -184,7 +184,7 @@ def few_rows(width: int) -> Part:
         for rows in rows_of(10 * width):
             F.linear(pull[:, rows].t(), x.t())
 
-    name = f"gradient of a {10 * width} x {5 * width} weight from {training.IMAGES} rows, in fp32"
+    name = f"gradient of a {10 * width} x {5 * width} weight from {count} rows, in fp32"
     return name, "converted from bf16", rounded, exact
 
 

@@ -22,8 +22,8 @@ from prefixcap.row_steps import row_steps_of, rows_of, step_or_join
 
 # Numbers in a large weight: no copy of it waits for the backward pass, and it is stepped by rows.
 LARGE = 1 << 22
-# Rows whose product fills a weight's gradient as fast in float32 as memory takes it, while one in
-# bfloat16 has to be written, read and converted (benchmarks/step_parts.py has the times of both).
+# Rows from which a weight's gradient is faster in float32: one in bfloat16 has to be written, read
+# and converted (benchmarks/step_parts.py has the times of both).
 FEW = 32
 
 

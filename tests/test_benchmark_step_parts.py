@@ -12,6 +12,7 @@ PARTS = (
     "cross-entropy, vocabulary trained",
     "transpose copied",
     "from 8 rows",
+    "from 32 rows",
     "bias within",
     "float32 product",
     "AdamW",

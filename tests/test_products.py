@@ -114,6 +114,18 @@ def test_float32_products_keep_float32_accuracy_for_any_strides(monkeypatch, int
     assert linear(x.t()[:0], weight).shape == (0, 50)
 
 
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_products_with_a_bias_take_any_strides(dtype):
+    torch.manual_seed(0)
+    x, weight, bias = (torch.randn(s).to(dtype) for s in ((120, 33), (50, 120), (50,)))
+    exact = F.linear(x.t().double(), weight.double(), bias.double())
+    for stored in (weight, weight.t().contiguous().t()):
+        found = linear(x.t(), stored, bias)
+        assert found.dtype is dtype
+        assert (found - exact).norm() < TOLERANCE[dtype] * exact.norm()
+    assert linear(x.t()[:0], weight, bias).shape == (0, 50)
+
+
 @pytest.mark.parametrize("shape", [(48,), (7, 48), (2, 3, 48), (0, 48)], ids=str)
 @pytest.mark.parametrize("dtype", TOLERANCE)
 def test_a_fast_linear_is_a_linear_layer(shape, dtype):
