@@ -31,11 +31,12 @@ from datetime import date
 from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from training_baseline import PADDED, OriginalStep
 
 from prefixcap.config import EncoderConfig, LanguageModelConfig, MapperConfig, ModelConfig
+from prefixcap.mapper import MapperMLP
 from prefixcap.memory import keep_freed_memory
 from prefixcap.model import CaptionBatch, ClipCap
 from prefixcap.optim import build_optimizer, stepping_in_backward
@@ -219,7 +220,26 @@ def gradient_errors(model: ClipCap, batch: CaptionBatch) -> str:
         (loss / count).backward()
         found = torch.cat([p.grad.flatten() for p in ours.mapper.parameters()])
         errors.append(float((found - exact).norm() / exact.norm()))
-    return f"{errors[0]:.1e} in fp32, {errors[1]:.1e} in bf16"
+    return f"{errors[0]:.1e} in fp32, {errors[1]:.1e} in bf16{units_apart(model.mapper, batch)}"
+
+
+def units_apart(mapper: nn.Module, batch: CaptionBatch) -> str:
+    """How many ReLU units of a Transformer mapper are on for an image and off for its captions.
+
+    One whose input is 0 up to rounding moves the gradients by far more than rounding does.
+    """
+    seen: list[Tensor] = []
+    layers = [module.fc1 for module in mapper.modules() if isinstance(module, MapperMLP)]
+    hooks = [fc1.register_forward_hook(lambda *call: seen.append(call[-1] > 0)) for fc1 in layers]
+    mapper(batch.embeddings)
+    mapper(as_original(batch)[0])
+    for hook in hooks:
+        hook.remove()
+    images, captions = seen[: len(layers)], seen[len(layers) :]
+    pairs = list(zip(images, captions, strict=True))
+    apart = sum(int((image[batch.image_rows] != caption).sum()) for image, caption in pairs)
+    units = sum(caption.numel() for caption in captions)
+    return f"; ReLU units on in one of both: {apart:,} of {units:,}" if layers else ""
 
 
 def precision_of(name: str) -> torch.dtype:
