@@ -389,6 +389,8 @@ def explain(error: ValidationError) -> str:
         message = item["msg"].removeprefix("Value error, ")
         if item["type"] == "extra_forbidden":
             message = "there is no such setting"
+        if item["type"] == "tuple_type":
+            message = "expected a list in brackets, such as [0, 1]"
         if item["type"] == "string_type" and isinstance(item["input"], int | float):
             text = str(item["input"]).lower()  # bare, TOML reads it as a number or a truth value
             message = f"{message}; text is put in quotes: --set '{key}=\"{text}\"'"

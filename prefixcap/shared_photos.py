@@ -27,7 +27,8 @@ def refuse_shared_photos(
         raise InputError(
             f"{source}: {len(found):,} of the {len(dev):,} photos of [[dev]] are trained on too, "
             f"such as {found[0].path}, so validation would not see what was learned by heart. Give "
-            "[[data]] and [[dev]] different photos, by split, names or rows, or leave [[dev]] out"
+            "[[data]] and [[dev]] different photos, by split, names, share or rows, or leave out "
+            "[[dev]]"
         )
 
 

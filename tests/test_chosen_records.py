@@ -6,6 +6,7 @@ import pytest
 
 from prefixcap.batches import read_source
 from prefixcap.chosen_records import place_of
+from prefixcap.config import parse
 from prefixcap.errors import InputError
 from prefixcap.recipe import SourceConfig
 from tests.tiny_run import write_photos
@@ -64,6 +65,12 @@ def test_a_share_and_rows_count_within_what_a_file_names(data):
 def test_a_share_without_photos_is_refused(data):
     with pytest.raises(InputError, match=r"none of its 1 images is in the share \[0.0, 0.0001\]"):
         ids(data, ["0003_grey.jpg"], share=(0, 0.0001))
+
+
+@pytest.mark.parametrize("key", ["share", "rows"])
+def test_a_number_in_place_of_two_is_refused(key):
+    with pytest.raises(InputError, match=rf"^x: {key}: expected a list in brackets.*found 0.2"):
+        parse(SourceConfig, {"format": "flickr8k", "path": "x", key: 0.2}, "x")
 
 
 @pytest.mark.parametrize("share", [(0.5, 0.5), (-0.1, 0.5), (0.5, 1.1)])
