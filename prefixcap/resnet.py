@@ -5,6 +5,23 @@ from torch import Tensor, nn
 from prefixcap.config import ResNetConfig
 
 
+class StridedPointwise(nn.Conv2d):
+    """1x1 convolution with a stride, without bias.
+
+    The places that it looks at are taken out first: with fewer than 8 channels, channels last, the
+    weight's gradient of oneDNN's own strided one writes past its memory on processors with AVX2
+    (uxlfoundation/oneDNN issue 6035).
+    """
+
+    def __init__(self, in_width: int, width: int, stride: int) -> None:
+        super().__init__(in_width, width, 1, bias=False)
+        self.step = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Feature map (B, width, H / stride, W / stride) from (B, in_width, H, W)."""
+        return super().forward(x[:, :, :: self.step, :: self.step])
+
+
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions and a shortcut; the first convolution may halve the resolution."""
 
@@ -18,7 +35,7 @@ class BasicBlock(nn.Module):
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or in_width != width:
             self.shortcut = nn.Sequential(
-                nn.Conv2d(in_width, width, 1, stride, bias=False), nn.BatchNorm2d(width)
+                StridedPointwise(in_width, width, stride), nn.BatchNorm2d(width)
             )
         nn.init.zeros_(self.norm2.weight)  # each block starts as its shortcut (Goyal et al. 2017)
 
