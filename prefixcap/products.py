@@ -1,8 +1,9 @@
 """Matrix products for training: float32 through oneDNN, and linear layers with their gradients.
 
-PyTorch multiplies float32 on a CPU through MKL, which is slow on AMD processors and a tenth faster
-than oneDNN on Intel's. Elsewhere than there oneDNN is taken, where a self-check shows that it keeps
-float32's accuracy (benchmarks/README.md has the numbers).
+PyTorch multiplies float32 on a CPU through MKL. It makes no use of AVX-512 on processors that are
+not Intel's, where oneDNN is twice as fast; on Intel's, and on those that have no AVX-512, it is the
+faster one (benchmarks/README.md has the numbers). oneDNN is taken where a self-check shows that it
+keeps float32's accuracy.
 """
 
 from collections.abc import Callable
@@ -30,24 +31,28 @@ FEW = 32
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x W^T + b (n, out) of rows (n, in) by a weight (out, in), of any strides; no gradient."""
     # in bfloat16 PyTorch has oneDNN multiply too, but first fills the output with the bias
-    gains = bias is not None if x.dtype is torch.bfloat16 else not _is_intel()
+    gains = bias is not None if x.dtype is torch.bfloat16 else not _mkl_is_faster()
     if gains and x.device.type == "cpu" and x.numel() > 0 and can_pack(x.dtype):
         return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
     return F.linear(x, weight, bias)
 
 
 @cache
-def _is_intel() -> bool:
-    """Whether the processor is Intel's, where MKL is at home; told by name, not by timing it.
+def _mkl_is_faster() -> bool:
+    """Whether MKL multiplies float32 faster than oneDNN here; told by the processor, not by timing.
 
     A timing might come out otherwise after a stop, and a run that goes on has to end with the bits
     of one that was never stopped.
     """
+    if not torch.backends.mkl.is_available():
+        return False
+    if torch.backends.cpu.get_cpu_capability() == "AVX2":
+        return True
     try:
         described = Path("/proc/cpuinfo").read_text()
     except OSError:  # no Linux
         return False
-    return "GenuineIntel" in described and torch.backends.mkl.is_available()
+    return "GenuineIntel" in described
 
 
 class TypedWeight:

@@ -103,9 +103,9 @@ def test_a_trained_weight_is_converted_each_time():
     assert not first.requires_grad
 
 
-@pytest.mark.parametrize("intel", [True, False])
-def test_float32_products_keep_float32_accuracy_for_any_strides(monkeypatch, intel):
-    monkeypatch.setattr(products, "_is_intel", lambda: intel)
+@pytest.mark.parametrize("mkl", [True, False])
+def test_float32_products_keep_float32_accuracy_for_any_strides(monkeypatch, mkl):
+    monkeypatch.setattr(products, "_mkl_is_faster", lambda: mkl)
     torch.manual_seed(0)
     x, weight = torch.randn(120, 33), torch.randn(50, 120)
     exact = F.linear(x.t().double(), weight.double())
