@@ -10,7 +10,8 @@ clock counts a process's CPU seconds, on a GPU wall-clock seconds.
 
 "original, fp32" is the original as its users run it, in a process of its own with the C library's
 settings. All others keep freed memory, as `prefixcap train` does, unless --fresh-memory is given;
-the second row, on a CPU, is the original with that alone.
+the second row, on a CPU, is the original with that alone. Where bf16 is not fast, as on processors
+without it in hardware, its rows are left out: one of its steps takes minutes.
 
 "Of ceiling" is the share of a step that its matrix products would take at the machine's best rate
 in that precision, measured beside it; "at most" is the ratio to the original at that ceiling.
@@ -41,6 +42,7 @@ from prefixcap.memory import keep_freed_memory
 from prefixcap.model import CaptionBatch, ClipCap
 from prefixcap.optim import build_optimizer, stepping_in_backward
 from prefixcap.pace import peak_mib
+from prefixcap.precision import bf16_is_fast
 from prefixcap.products import linear
 from prefixcap.recipe import TrainConfig
 from prefixcap.tokenizer import IGNORED, train_bpe
@@ -100,6 +102,8 @@ def main() -> None:
         f"{torch.get_num_threads()} threads, {arguments.device}"
     )
     print(f"{rates_of_products(arguments.device)}\n", flush=True)
+    if not takes_bf16(arguments):
+        print("bf16 is not faster than fp32 here, so that nothing trains in it\n", flush=True)
     for setting in arguments.settings:
         print_table(setting, arguments)
 
@@ -108,10 +112,10 @@ def print_table(setting: str, arguments: argparse.Namespace) -> None:
     """Print seconds, ratio to the original and peak memory of every variant of a setting."""
     model, batch = model_of(setting, arguments), batch_of(arguments)
     original = original_step(setting, copy.deepcopy(model), batch)
-    steps = {KEPT: original, **our_steps(model, batch)}
+    steps = {KEPT: original, **our_steps(model, batch, arguments)}
     work = {name: products_of(step) for name, step in steps.items()}  # and every step is warm
     work[BASELINE] = work[KEPT]
-    print(f"{setting}: gradients differ by {gradient_errors(model, batch)}", flush=True)
+    print(f"{setting}: gradients differ by {gradient_errors(model, batch, arguments)}", flush=True)
     if arguments.fresh_memory or arguments.device != "cpu":
         del steps[KEPT]  # it would be the baseline again
     clocks = {name: partial(seconds_of, step, arguments.device) for name, step in steps.items()}
@@ -179,7 +183,9 @@ def batch_of(arguments: argparse.Namespace) -> CaptionBatch:
     return CaptionBatch(embeddings.to(device), ids.to(device), rows.to(device))
 
 
-def our_steps(model: ClipCap, batch: CaptionBatch) -> dict[str, Callable[[], object]]:
+def our_steps(
+    model: ClipCap, batch: CaptionBatch, arguments: argparse.Namespace
+) -> dict[str, Callable[[], object]]:
     """One whole training step of each of our variants, all of them of this one model."""
     optimizer = build_optimizer(model.train(), TrainConfig())
 
@@ -192,7 +198,16 @@ def our_steps(model: ClipCap, batch: CaptionBatch) -> dict[str, Callable[[], obj
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
-    return {name: partial(ours, *VARIANTS[name]) for name in VARIANTS}
+    return {
+        name: partial(ours, *variant)
+        for name, variant in VARIANTS.items()
+        if variant[0] is torch.float32 or takes_bf16(arguments)
+    }
+
+
+def takes_bf16(arguments: argparse.Namespace) -> bool:
+    """Whether steps in bf16 are measured: where they are fast, or tiny."""
+    return arguments.quick or bf16_is_fast(arguments.device)
 
 
 def original_step(setting: str, model: ClipCap, batch: CaptionBatch) -> Callable[[], object]:
@@ -206,21 +221,22 @@ def as_original(batch: CaptionBatch) -> tuple[Tensor, Tensor]:
     return batch.embeddings[batch.image_rows], batch.ids.clamp(min=0)
 
 
-def gradient_errors(model: ClipCap, batch: CaptionBatch) -> str:
+def gradient_errors(model: ClipCap, batch: CaptionBatch, arguments: argparse.Namespace) -> str:
     """Norm of the differences of the mapper's gradients to the original's, by the norm of those."""
     original = copy.deepcopy(model)
     OriginalStep(original.mapper, original.lm, True, PADDED).gradients(*as_original(batch))
     exact = torch.cat([p.grad.flatten() for p in original.mapper.parameters()])
     del original
     errors = []
-    for enabled in (False, True):
+    for enabled in (False, True) if takes_bf16(arguments) else (False,):
         ours = copy.deepcopy(model)
-        with torch.autocast(batch.ids.device.type, torch.bfloat16, enabled=enabled):
+        with torch.autocast(arguments.device, torch.bfloat16, enabled=enabled):
             loss, count = ours.loss(batch)
         (loss / count).backward()
         found = torch.cat([p.grad.flatten() for p in ours.mapper.parameters()])
         errors.append(float((found - exact).norm() / exact.norm()))
-    return f"{errors[0]:.1e} in fp32, {errors[1]:.1e} in bf16{units_apart(model.mapper, batch)}"
+    said = [f"{e:.1e} in {name}" for e, name in zip(errors, ("fp32", "bf16"), strict=False)]
+    return f"{', '.join(said)}{units_apart(model.mapper, batch)}"
 
 
 def units_apart(mapper: nn.Module, batch: CaptionBatch) -> str:
@@ -323,7 +339,11 @@ def peak_of_steps(setting: str, name: str, arguments: argparse.Namespace) -> int
     before = peak_mib(device) if arguments.device == "cpu" else 0
     model, batch = model_of(setting, arguments), batch_of(arguments)
     is_baseline = name in (BASELINE, KEPT)
-    step = original_step(setting, model, batch) if is_baseline else our_steps(model, batch)[name]
+    step = (
+        original_step(setting, model, batch)
+        if is_baseline
+        else our_steps(model, batch, arguments)[name]
+    )
     for _ in range(2):
         step()
     return peak_mib(device) - before
