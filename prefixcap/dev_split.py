@@ -167,9 +167,7 @@ class DevSplit:
             return 0.0, 0
         ids, rows = padded(tokens)
         batch = CaptionBatch(embeddings.to(device), ids.to(device), rows.to(device))
-        with torch.autocast(
-            device.type, torch.bfloat16, enabled=self.recipe.train.precision == "bf16"
-        ):
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.run.precision == "bf16"):
             loss, count = captioner.model.loss(batch)
         return float(loss), count
 

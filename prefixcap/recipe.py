@@ -171,7 +171,7 @@ class TrainConfig(Settings):
     caption_dropout: float = Field(0.0, ge=0, lt=1)  # share left out of a step; one always stays
     shuffle_captions: bool = False  # single captions of all images make a step, not whole images
     accumulate: int = Field(1, ge=1)  # batches to a step; the loss is per token of them all
-    precision: Literal["fp32", "bf16"] = "bf16"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"  # bf16 where that is fast, else fp32
     seed: int = Field(0, ge=0)
     log_steps: int = Field(50, ge=1)
     checkpoint_minutes: float = Field(5.0, gt=0)

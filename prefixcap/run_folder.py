@@ -18,6 +18,7 @@ import prefixcap
 from prefixcap.atomic import write_json
 from prefixcap.board import Board
 from prefixcap.errors import InputError
+from prefixcap.precision import bf16_is_fast
 from prefixcap.processes import Processes, usable_device
 from prefixcap.recipe import Recipe
 
@@ -53,6 +54,8 @@ class RunFolder:
         path: of the folder.
         processes: those that train in it; only the main one writes.
         board: TensorBoard's files, in the main process and where the recipe wants them.
+        precision: "fp32" or "bf16", as the recipe says; where that is "auto", what the run was
+            begun in, which is bf16 where that is fast.
         missing: why there is no board although the recipe wants one, else "".
         finished: whether it was trained to its end and its checkpoints were deleted since; trained
             again, it would begin at step 0.
@@ -69,9 +72,12 @@ class RunFolder:
         self.path, self.processes = path, processes
         self.finished = False
         written = path / RECIPE_FILE
+        before = _as_run(written) if written.exists() and _has_begun(path) else None
+        self.precision = _precision(recipe, before, processes)
         present = recipe.model_dump(mode="json")
-        if written.exists() and _has_begun(path):
-            _refuse_changes(path, _as_run(written), present)
+        present["train"]["precision"] = self.precision
+        if before is not None:
+            _refuse_changes(path, before, present)
             if not _has_checkpoint(path):
                 self.finished = any((path / file).exists() for file in LAST_WEIGHTS)
                 _refuse_lost(path, self.finished)
@@ -241,6 +247,16 @@ def _is_recipe(path: Path) -> bool:
     except (OSError, ValueError):
         return False
     return isinstance(found, dict) and {"name", "stage", "data", "train"} <= found.keys()
+
+
+def _precision(recipe: Recipe, before: dict[str, Any] | None, processes: Processes) -> str:
+    """The precision of a run, the same in all its processes, by its recipe and as it was begun."""
+    asked = recipe.train.precision
+    if asked == "auto" and before is not None:
+        asked = before["train"]["precision"]
+    if asked == "auto" and processes.is_main:
+        asked = "bf16" if bf16_is_fast(processes.device) else "fp32"
+    return processes.gathered(asked)[0]
 
 
 def environment() -> dict[str, str]:

@@ -143,7 +143,8 @@ def distill_recipe(recipe: Recipe, run: RunFolder, watch: Watch) -> str:
     prepare(recipe)
     records = read_sources(recipe.data)
     run.hold_data(data=[(record.image_id, record.captions) for record in records])
-    teacher = load_encoder(found_by_name(recipe.distill.teacher), dtype=torch.bfloat16)
+    dtype = torch.bfloat16 if run.precision == "bf16" else torch.float32
+    teacher = load_encoder(found_by_name(recipe.distill.teacher), dtype=dtype)
     student = build_encoder(recipe.encoder)
     start_from(student, recipe.encoder_from)
     if recipe.distill.hints:

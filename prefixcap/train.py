@@ -87,7 +87,8 @@ def fit(
     """Train `task` to the end of its epochs, continuing from the run's last checkpoint.
 
     It moves to the device of `run.processes`, or its shards do (`config.shard`), and each of them
-    trains on its share of every batch. At the end it holds averaged weights if they are asked for.
+    trains on its share of every batch, in `run.precision`. At the end it holds averaged weights if
+    they are asked for.
 
     `validation` judges the averaged weights where there are any; nothing is trained by it, and the
     weights with the best "score" are kept.
@@ -111,7 +112,7 @@ def fit(
             began = time.perf_counter()
             torch.manual_seed(step_seed(config.seed, state.step, processes.index))
             rate = set_rate(optimizer, rate_factor(state.step, steps, config))
-            mean, values, stop = _add_gradients(trained, batches, config, processes, asked_to_stop)
+            mean, values, stop = _add_gradients(trained, batches, config, run, asked_to_stop)
             _check_loss(mean, state.step, rate, config, run)
             if config.clip_norm:
                 nn.utils.clip_grad_norm_(trained.parameters(), config.clip_norm)
@@ -193,7 +194,7 @@ def _add_gradients(
     task: nn.Module,
     batches: Iterator[Any],
     config: TrainConfig,
-    processes: Processes,
+    run: RunFolder,
     asked_to_stop: Callable[[], int],
 ) -> tuple[float, dict[str, float], int]:
     """Mean loss of a step's batches, their values, and the signal to stop by, 0 for none.
@@ -204,12 +205,13 @@ def _add_gradients(
     others are not known yet. Shards add up gradients of all processes during the backward pass, so
     that there nothing is divided by before.
     """
+    processes = run.processes
     sharded = _is_sharded(config, processes)
     sums, divisor, values = [0.0, 0.0], int(sharded), {}
     for _ in range(config.accumulate):
         batch = processes.take(next(batches))
         kind = processes.device.type
-        with torch.autocast(kind, torch.bfloat16, enabled=config.precision == "bf16"):
+        with torch.autocast(kind, torch.bfloat16, enabled=run.precision == "bf16"):
             loss, count, found = task.loss(batch)
         divisor = divisor or count
         (loss / divisor).backward()

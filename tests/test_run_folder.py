@@ -7,10 +7,12 @@ import pytest
 import torch
 from torch import nn
 
+from prefixcap import run_folder as run_folder_module
 from prefixcap.errors import InputError
+from prefixcap.processes import Processes
 from prefixcap.recipe import load_recipe
 from prefixcap.run_folder import RunFolder, files_digest, frozen_digest
-from tests.tiny_run import run_folder
+from tests.tiny_run import caption_recipe, run_folder
 
 
 def test_a_line_of_the_log_that_a_full_disk_cut_off_stands_alone(tmp_path):
@@ -31,6 +33,42 @@ def test_a_changed_recipe_is_refused_and_harmless_changes_are_not(tmp_path):
     RunFolder(tmp_path / "run", load_recipe(path, ["train.log_steps=7"]))
     with pytest.raises(InputError, match=r"train\.lr: was 0\.003, is 0\.1"):
         RunFolder(tmp_path / "run", load_recipe(path, ["train.lr=0.1"]))
+
+
+@pytest.fixture
+def bf16(monkeypatch):
+    """A switch that says whether bf16 is fast here."""
+    answer = {"fast": True}
+    monkeypatch.setattr(run_folder_module, "bf16_is_fast", lambda device: answer["fast"])
+    return answer
+
+
+def test_a_run_keeps_the_precision_that_was_fast_where_it_was_begun(tmp_path, bf16):
+    (tmp_path / "recipe.toml").write_text(caption_recipe(tmp_path))
+    path, recipe = tmp_path / "run", load_recipe(tmp_path / "recipe.toml", ["train.precision=auto"])
+    run = RunFolder(path, recipe)
+    bf16["fast"] = False
+    assert run.precision == "bf16"
+    assert RunFolder(path, recipe).precision == "fp32"  # not begun: nothing was computed yet
+    assert json.loads((path / "recipe.json").read_text())["train"]["precision"] == "fp32"
+    bf16["fast"] = True
+    run.log(step=1)
+    assert RunFolder(path, recipe).precision == "fp32"
+    asked = load_recipe(tmp_path / "recipe.toml", ["train.precision=bf16"])
+    with pytest.raises(InputError, match=r"train\.precision: was 'fp32', is 'bf16'"):
+        RunFolder(path, asked)
+    assert RunFolder(tmp_path / "other", asked).precision == "bf16"
+
+
+def test_all_processes_train_in_the_precision_of_the_main_one(tmp_path, bf16):
+    (tmp_path / "recipe.toml").write_text(caption_recipe(tmp_path))
+    recipe = load_recipe(tmp_path / "recipe.toml", ["train.precision=auto"])
+
+    class Second(Processes):
+        def gathered(self, value):
+            return ["fp32", value]
+
+    assert RunFolder(tmp_path / "run", recipe, Second(index=1, count=2)).precision == "fp32"
 
 
 def test_a_recipe_that_failed_before_the_first_step_can_be_mended(tmp_path):

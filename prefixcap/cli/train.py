@@ -11,8 +11,8 @@ from prefixcap.cli.watch import Watcher
 from prefixcap.signals import Terminated, terminable
 
 if TYPE_CHECKING:
-    from prefixcap.processes import Processes
     from prefixcap.recipe import Recipe
+    from prefixcap.run_folder import RunFolder
     from prefixcap.stages import Watch
     from prefixcap.train import Progress
 
@@ -94,10 +94,12 @@ def _train(recipe: "Recipe", path: Path, device: str | None) -> None:
         return
     if run.missing:
         typer.echo(run.missing, err=True)
+    if processes.is_main:
+        _tell_slow_precision(run, recipe)
     stage = distill_recipe if recipe.stage == "distill" else caption_recipe
     try:
         with run.locked(), Watcher() as watcher:
-            watch = _watch(watcher, _runs_on(processes)) if processes.is_main else Watch()
+            watch = _watch(watcher, _runs_on(run)) if processes.is_main else Watch()
             ended = stage(recipe, run, watch)
     except Interrupted as error:
         saved = f"{path}: saved after {error}; the same command continues"
@@ -146,10 +148,29 @@ def _watch(watcher: Watcher, runs_on: str = "") -> "Watch":
     )
 
 
-def _runs_on(processes: "Processes") -> str:
-    """How many processes train, and on what; a launcher may start fewer than it was asked for."""
+def _tell_slow_precision(run: "RunFolder", recipe: "Recipe") -> None:
+    """Say that a run trains in bf16 where that is not fast."""
+    from prefixcap.precision import bf16_is_fast
+
+    device = run.processes.device
+    if run.precision == "fp32" or bf16_is_fast(device):
+        return
+    why = "it was begun so" if recipe.train.precision == "auto" else "its recipe says so"
+    typer.echo(
+        f"{run.path}: trains in bf16 because {why}, though that is not faster than fp32 on this "
+        f'{device.type}. train.precision = "auto", in a new run, takes what is faster',
+        err=True,
+    )
+
+
+def _runs_on(run: "RunFolder") -> str:
+    """How many processes train, on what and in which precision.
+
+    A launcher may start fewer than it was asked for.
+    """
+    processes = run.processes
     count = "one process" if processes.count == 1 else f"{processes.count} processes"
-    return f"{count} on {processes.device.type}"
+    return f"{count} on {processes.device.type} in {run.precision}"
 
 
 def _note(progress: "Progress") -> str:

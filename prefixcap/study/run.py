@@ -80,7 +80,10 @@ def is_done(job: Job) -> bool:
     written = job.folder / "recipe.json"
     if not written.is_file() or not (job.folder / "model" / "config.json").is_file():
         return False
-    if read_json(written) != job.recipe.model_dump(mode="json"):
+    found, asked = read_json(written), job.recipe.model_dump(mode="json")
+    if asked["train"]["precision"] == "auto" and "train" in found:  # the run says what it was
+        asked["train"]["precision"] = found["train"].get("precision")
+    if found != asked:
         return False
     return all(_has_scores(job.folder, scored) for scored in job.splits)
 

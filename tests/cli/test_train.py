@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from prefixcap import caption_stage
+from prefixcap import caption_stage, precision
 from prefixcap.cli import main as cli
 from tests.source_tree import REPOSITORY
 from tests.tiny_run import caption_recipe, distill_recipe, save_tiny_teacher, write_photos
@@ -74,12 +74,22 @@ def test_lines_and_log_say_how_it_goes_and_a_missing_board_is_one_line(world, ca
     assert judged["score"] == -judged["dev_loss"]
 
 
+@pytest.mark.parametrize("fast", [True, False])
+def test_bf16_where_it_is_not_fast_is_said(world, capsys, monkeypatch, fast):
+    monkeypatch.setattr(precision, "bf16_is_fast", lambda device: fast)
+    words = ["train", str(world / "c.toml"), "--runs", str(world / f"fast-{fast}")]
+    assert cli.main([*words, "--set", "train.epochs=0.25", "--set", "train.precision=bf16"]) == 0
+    err = capsys.readouterr().err
+    assert ("trains in bf16 because its recipe says so, though that is not faster" in err) != fast
+    assert re.search(r"trainable parameters, one process on cpu in bf16", err)
+
+
 def test_a_finished_run_is_not_trained_again(world, model, capsys):
     before = (model.parent / "model" / "model.safetensors").read_bytes()
     steps = len(lines(model.parent / "log.jsonl"))
     words = ["train", str(world / "c.toml"), "--runs", str(world / "runs"), "--set", "name=done"]
     assert cli.main([*words, "--set", "train.epochs=2"]) == 0
-    assert "trainable parameters, one process on cpu\n" in capsys.readouterr().err
+    assert "trainable parameters, one process on cpu in fp32\n" in capsys.readouterr().err
     assert (model.parent / "model" / "model.safetensors").read_bytes() == before
     trained = [line for line in lines(model.parent / "log.jsonl")[steps:] if "loss" in line]
     assert trained == []

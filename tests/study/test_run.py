@@ -43,6 +43,17 @@ def test_a_run_is_done_with_this_recipe_s_model_and_these_scores(tmp_path):
     assert not is_done(job)
 
 
+def test_a_run_is_done_in_whatever_precision_its_recipe_leaves_to_it(tmp_path):
+    recipe = tiny(tmp_path)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    (tmp_path / "recipe.json").write_text(recipe.model_dump_json())  # fp32
+    for precision, done in (("auto", True), ("bf16", False)):
+        train = recipe.train.model_copy(update={"precision": precision})
+        job = Job("run", recipe.model_copy(update={"train": train}), tmp_path)
+        assert is_done(job) is done
+
+
 def test_a_changed_recipe_is_not_done(tmp_path):
     recipe = tiny(tmp_path)
     (tmp_path / "model").mkdir()
