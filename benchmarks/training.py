@@ -51,6 +51,7 @@ IMAGES, CAPTIONS = 8, 5
 MEAN_TOKENS, DEVIATION = 11.4, 2.4  # of COCO's captions in GPT-2's tokens
 COCO_STEPS = 10 * 113_287 // IMAGES  # the paper's COCO recipe: ten epochs of Karpathy's train
 PRODUCT = 1536  # side of the matrix product that the ceiling is taken from
+SMALL = 96  # the same with --quick
 BASELINE_ROUNDS = 2
 WARM_ROUNDS = 2
 BASELINE = "original, fp32"
@@ -101,7 +102,7 @@ def main() -> None:
         f"{date.today()}, {platform.machine()}, torch {torch.__version__}, "
         f"{torch.get_num_threads()} threads, {arguments.device}"
     )
-    print(f"{rates_of_products(arguments.device)}\n", flush=True)
+    print(f"{rates_of_products(arguments)}\n", flush=True)
     if not takes_bf16(arguments):
         print("bf16 is not faster than fp32 here, so that nothing trains in it\n", flush=True)
     for setting in arguments.settings:
@@ -149,7 +150,7 @@ def measured(
                 clock()
             elif name not in (BASELINE, KEPT) or number < BASELINE_ROUNDS:
                 seconds[name].append(clock())
-                rates[name].append(product_rate(precision_of(name), arguments.device))
+                rates[name].append(product_rate(precision_of(name), arguments))
     return seconds, rates
 
 
@@ -278,10 +279,10 @@ def packed_operations(
     return 2 * math.prod(out_shape) * x[-1]
 
 
-def rates_of_products(device: str) -> str:
+def rates_of_products(arguments: argparse.Namespace) -> str:
     """What the ratios below rest on: how fast this machine multiplies."""
-    plain = product_rate(torch.float32, device, torch.nn.functional.linear)
-    exact, rounded = (product_rate(d, device) for d in (torch.float32, torch.bfloat16))
+    plain = product_rate(torch.float32, arguments, torch.nn.functional.linear)
+    exact, rounded = (product_rate(d, arguments) for d in (torch.float32, torch.bfloat16))
     return (
         f"matrix products, 10^9 operations a second: {plain / 1e9:,.0f} in fp32 as PyTorch has it, "
         f"{exact / 1e9:,.0f} in fp32 as we do, {rounded / 1e9:,.0f} in bf16"
@@ -289,12 +290,15 @@ def rates_of_products(device: str) -> str:
 
 
 def product_rate(
-    dtype: torch.dtype, device: str, product: Callable[[Tensor, Tensor], Tensor] = linear
+    dtype: torch.dtype,
+    arguments: argparse.Namespace,
+    product: Callable[[Tensor, Tensor], Tensor] = linear,
 ) -> float:
     """Operations per second of a large matrix product."""
-    a, b = (torch.randn(PRODUCT, PRODUCT, device=device).to(dtype) for _ in range(2))
+    side, device = SMALL if arguments.quick else PRODUCT, arguments.device
+    a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     seconds = [seconds_of(lambda: product(a, b), device) for _ in range(6)]
-    return 2 * PRODUCT**3 / min(seconds)
+    return 2 * side**3 / min(seconds)
 
 
 def measured_peak(setting: str, name: str, arguments: argparse.Namespace) -> str:

@@ -144,6 +144,10 @@ class StoreSource:
         self.view_rows = stored_rows(store, self.ids, views)  # (M, 1 + views.stored)
         self.rows = self.view_rows[:, 0]
 
+    def leave_out(self, rows: np.ndarray) -> None:
+        """Count these records (M,) bool as not stored too."""
+        self.view_rows[rows] = -1
+
     def digest(self) -> str:
         """Hash of what the store holds of the records and their crops; others do not matter.
 

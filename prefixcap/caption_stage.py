@@ -36,15 +36,16 @@ from prefixcap.model import ClipCap
 from prefixcap.packed_loss import check_positions
 from prefixcap.recipe import Recipe, TrainConfig, expand
 from prefixcap.recipe_encoder import recipe_encoder
-from prefixcap.run_folder import RunFolder, files_digest, frozen_digest
+from prefixcap.run_data import files_digest, frozen_digest
+from prefixcap.run_folder import RunFolder
 from prefixcap.self_critical import SelfCriticalBatches, self_critical_task
 from prefixcap.shared_photos import refuse_shared_photos
 from prefixcap.stages import (
     Watch,
     count_trained,
     load_photos,
+    not_stored,
     prepare,
-    report_missing,
     tell_long_warmup,
 )
 from prefixcap.tokenizer import CaptionTokenizer, train_bpe
@@ -351,7 +352,7 @@ def _image_source(
         store = EmbeddingStore(expand(recipe.store))
         store.check_encoder(encoder)
         source = StoreSource(store, records, recipe.views)
-        report_missing(store, records, source.rows < 0, run, watch)
+        source.leave_out(not_stored(store, records, source.rows < 0, run, watch))
         return source, source.rows >= 0
     photos = load_photos(records, recipe, run, watch)
     return PixelSource(photos, recipe.views, encoder.config.preprocess), photos.readable

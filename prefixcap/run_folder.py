@@ -1,7 +1,6 @@
 """`runs/NAME/`: recipe as run, versions, log and checkpoints of one training run."""
 
 import fcntl
-import hashlib
 import json
 import os
 import platform
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 import prefixcap
 from prefixcap.atomic import write_json
@@ -21,14 +19,17 @@ from prefixcap.errors import InputError
 from prefixcap.precision import bf16_is_fast
 from prefixcap.processes import Processes, usable_device
 from prefixcap.recipe import Recipe
+from prefixcap.run_data import data_change, data_sheet, held_data, noted_photos
 
 RECIPE_FILE, DATA_FILE, LOG_FILE = "recipe.json", "data.json", "log.jsonl"
+LEFT_OUT_FILE = "left_out.json"
 LOCK_FILE, SAVED_FILE = ".lock", ".saved"  # the second: a checkpoint was written once
 LAST_WEIGHTS = ("model/config.json", "encoder.safetensors")  # written after the last step
 BEST_WEIGHTS = "best/config.json"
 WRITTEN = (
     RECIPE_FILE,
     DATA_FILE,
+    LEFT_OUT_FILE,
     LOG_FILE,
     "environment.json",
     "checkpoints",
@@ -73,6 +74,7 @@ class RunFolder:
         self.finished = False
         written = path / RECIPE_FILE
         before = _as_run(written) if written.exists() and _has_begun(path) else None
+        self._has_begun = before is not None
         self.precision = _precision(recipe, before, processes)
         present = recipe.model_dump(mode="json")
         present["train"]["precision"] = self.precision
@@ -84,7 +86,7 @@ class RunFolder:
         elif processes.is_main:
             _refuse_foreign(path)
             path.mkdir(parents=True, exist_ok=True)
-            for file in (DATA_FILE, LOG_FILE, SAVED_FILE):
+            for file in (DATA_FILE, LEFT_OUT_FILE, LOG_FILE, SAVED_FILE):
                 (path / file).unlink(missing_ok=True)
             write_json(written, present)
             write_json(path / "environment.json", environment())
@@ -130,13 +132,13 @@ class RunFolder:
         if not self.processes.is_main:
             return
         written = self.path / DATA_FILE
-        present = {name: _data_sheet(part) for name, part in parts.items()}
+        present = {name: data_sheet(part) for name, part in parts.items()}
         if not written.exists():
             write_json(written, present)
             return
-        before = _held(written)
+        before = held_data(written)
         changes = [
-            f"{name}: {_data_change(before[name], sheet)}"
+            f"{name}: {data_change(before[name], sheet)}"
             for name, sheet in present.items()
             if name in before and before[name] != sheet
         ]
@@ -156,7 +158,7 @@ class RunFolder:
         if not self.processes.is_main:
             return
         written = self.path / DATA_FILE
-        held = _held(written) if written.exists() else {}
+        held = held_data(written) if written.exists() else {}
         before = held.get("rest", {})
         changed = [name for name, digest in digests.items() if before.get(name, digest) != digest]
         if changed:
@@ -166,6 +168,37 @@ class RunFolder:
                 "Put them back to continue the run, or begin another with --set name=NEW"
             )
         write_json(written, {**held, "rest": {**before, **digests}})
+
+    def left_out(self, why: str, missing: Iterable[str]) -> set[str]:
+        """Ids of the photos that the run goes without, of those that are left out for one reason.
+
+        They are what is `missing` in any of its processes as it begins. They stay left out where
+        they have come back since, so that every batch is that of a run that was never stopped.
+
+        Raises:
+            InputError: some are missing that the run was begun with, or the file that says which
+                were not is damaged.
+        """
+        seen = self.processes.gathered((set(missing), self._left_out_as_it_began(why)))
+        lacking, before = set().union(*(own for own, _ in seen)), seen[0][1]
+        if before is None:
+            if self.processes.is_main and not self._has_begun:
+                noted = noted_photos(self.path / LEFT_OUT_FILE)
+                write_json(self.path / LEFT_OUT_FILE, {**noted, why: sorted(lacking)})
+            return lacking
+        new = sorted(lacking - before)
+        if new:
+            raise InputError(
+                f"{self.path}: {len(new):,} photos that this run was begun with are {why} now, "
+                f"such as {new[0]}. Put them back to continue the run, or begin another with --set "
+                "name=NEW"
+            )
+        return before
+
+    def _left_out_as_it_began(self, why: str) -> set[str] | None:
+        """What was left out as the run began; None where it begins, or an earlier release did."""
+        noted = noted_photos(self.path / LEFT_OUT_FILE).get(why) if self._has_begun else None
+        return None if noted is None else set(noted)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -273,77 +306,6 @@ def environment() -> dict[str, str]:
         "machine": platform.machine(),
         "threads": str(torch.get_num_threads()),
     }
-
-
-def frozen_digest(module: nn.Module) -> str:
-    """Hash of the weights of a module that are not trained."""
-    digest = hashlib.blake2b(digest_size=16)
-    for name, weight in sorted(module.named_parameters()):
-        if not weight.requires_grad:
-            digest.update(f"{name} {weight.dtype} {tuple(weight.shape)} ".encode())
-            digest.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()
-
-
-def files_digest(paths: Iterable[Path]) -> str:
-    """Hash of the sizes of files, in order; what is no file has none."""
-    sizes = [path.stat().st_size if path.is_file() else -1 for path in paths]
-    return hashlib.blake2b(json.dumps(sizes).encode(), digest_size=16).hexdigest()
-
-
-def _held(path: Path) -> dict[str, Any]:
-    """What the file says that a run was begun with: data sheets by part, and hashes of the "rest".
-
-    Raises:
-        InputError: it is damaged.
-    """
-    try:
-        held = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        held = None
-    parts = dict(held) if isinstance(held, dict) else {"": None}
-    is_whole = isinstance(parts.pop("rest", {}), dict)
-    if not is_whole or not all(_is_sheet(part) for part in parts.values()):
-        raise InputError(
-            f"{path}: is damaged, so that it cannot be told whether the data is that of this run. "
-            "If it is, delete this file, which is then written anew; else begin another run with "
-            "--set name=NEW"
-        )
-    return held
-
-
-def _is_sheet(part: Any) -> bool:
-    """Whether this is what `_data_sheet` gives."""
-    blank = _data_sheet([])
-    return isinstance(part, dict) and {n: type(v) for n, v in part.items()} == {
-        name: type(value) for name, value in blank.items()
-    }
-
-
-def _data_sheet(records: Sequence[tuple[str, Sequence[str]]]) -> dict[str, int | str]:
-    """Numbers of photos and captions, and hashes of both."""
-    ids, texts = hashlib.blake2b(digest_size=16), hashlib.blake2b(digest_size=16)
-    for image_id, captions in records:
-        ids.update(json.dumps(image_id).encode())
-        texts.update(json.dumps(list(captions)).encode())
-    return {
-        "photos": len(records),
-        "captions": sum(len(captions) for _, captions in records),
-        "photos_hash": ids.hexdigest(),
-        "captions_hash": texts.hexdigest(),
-    }
-
-
-def _data_change(before: dict[str, Any], now: dict[str, Any]) -> str:
-    """What differs between two data sheets, in words."""
-    was, is_now = (
-        f"{sheet['photos']:,} photos and {sheet['captions']:,} captions" for sheet in (before, now)
-    )
-    if was != is_now:
-        return f"was {was}, is {is_now}"
-    if before["photos_hash"] != now["photos_hash"]:
-        return f"was {was}, is as many, but other photos or another order"
-    return f"was {was}, is the same photos with other captions"
 
 
 def _as_run(path: Path) -> dict[str, Any]:

@@ -163,7 +163,7 @@ def distill_recipe(recipe: Recipe, run: RunFolder, watch: Watch) -> str:
     task = Distiller(student, classifier, statistics, recipe.distill)
     photos = load_photos(records, recipe, run, watch)
     stored = store.rows_of([record.image_id for record in records]) >= 0
-    report_missing(store, records, photos.readable & ~stored, run, watch)
+    photos.leave_out(not_stored(store, records, photos.readable & ~stored, run, watch))
     source = PixelSource(photos, recipe.views, student.config.preprocess)
     batches = DistillBatches(
         records,
@@ -281,20 +281,23 @@ def load_photos(
             raise InputError(f"{found} {first.reason}. Check the data: prefixcap data check")
         if watch.note:
             watch.note(f"{found} {first.reason}; {run.path / LOG_FILE} names them all")
+    photos.leave_out(_left_out("unreadable", records, ~photos.readable, run, watch))
     return photos
 
 
-def report_missing(
+def not_stored(
     store: EmbeddingStore,
     records: Sequence[CaptionRecord],
     missing: np.ndarray,
     run: RunFolder,
     watch: Watch,
-) -> None:
-    """Log and say how many photos are not stored; `missing` (M,) bool.
+) -> np.ndarray:
+    """Photos (M,) bool that the run goes without since they are not stored; said and logged.
+
+    `missing` (M,) bool are those that are not stored now.
 
     Raises:
-        InputError: none is.
+        InputError: none is stored, or some are not that the run was begun with.
     """
     count = int(missing.sum())
     if count == len(records):
@@ -303,14 +306,31 @@ def report_missing(
             f"{records[0].image_id}; it was made for others. Make one of these: prefixcap embed "
             "RECIPE --set store=FOLDER"
         )
-    if count:
-        run.log(photos_not_stored=count)
-        if watch.note:
+    left_out = _left_out("not stored", records, missing, run, watch)
+    if left_out.any():
+        run.log(photos_not_stored=int(left_out.sum()))
+        if count and watch.note:
             first = records[int(missing.argmax())].image_id
             watch.note(
                 f"{count:,} of {len(records):,} photos are not in {store.folder}, such as {first}, "
                 "and are left out"
             )
+    return left_out
+
+
+def _left_out(
+    why: str, records: Sequence[CaptionRecord], missing: np.ndarray, run: RunFolder, watch: Watch
+) -> np.ndarray:
+    """Photos (M,) bool that the run goes without, those back among the `missing` (M,) included."""
+    ids = run.left_out(why, [records[row].image_id for row in np.flatnonzero(missing)])
+    left_out = np.array([record.image_id in ids for record in records], bool)
+    back = np.flatnonzero(left_out & ~missing)
+    if len(back) and watch.note:
+        watch.note(
+            f"{len(back):,} photos, such as {records[back[0]].image_id}, were {why} when this run "
+            "began and stay left out of it; a new run has them"
+        )
+    return left_out
 
 
 def save_encoder(run: Path, encoder: ImageEncoder) -> None:

@@ -106,6 +106,10 @@ class PhotoArray:
                 if on_progress:
                     on_progress(row + 1)
 
+    def leave_out(self, rows: np.ndarray) -> None:
+        """Count these (M,) bool as unreadable too."""
+        self.readable &= ~rows
+
     def view(self, row: int, view: View, config: PreprocessConfig) -> np.ndarray:
         """Pixels (3, crop_px, crop_px) float32 of one view, resized as at inference."""
         side = self.pixels.shape[1]

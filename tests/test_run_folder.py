@@ -11,7 +11,8 @@ from prefixcap import run_folder as run_folder_module
 from prefixcap.errors import InputError
 from prefixcap.processes import Processes
 from prefixcap.recipe import load_recipe
-from prefixcap.run_folder import RunFolder, files_digest, frozen_digest
+from prefixcap.run_data import files_digest, frozen_digest
+from prefixcap.run_folder import RunFolder
 from tests.tiny_run import caption_recipe, run_folder
 
 

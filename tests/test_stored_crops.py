@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from prefixcap.batches import PixelSource, StoreSource, read_sources
-from prefixcap.caption_stage import report_missing
 from prefixcap.distill_batches import DistillBatches, LookOptions
 from prefixcap.embeddings import EmbeddingStore
 from prefixcap.errors import InputError
@@ -13,7 +12,7 @@ from prefixcap.images import open_rgb
 from prefixcap.preprocess import pixels
 from prefixcap.recipe import Recipe, expand
 from prefixcap.run_folder import RunFolder
-from prefixcap.stages import Watch, embed_recipe
+from prefixcap.stages import Watch, embed_recipe, not_stored
 from prefixcap.views import PhotoArray, View, cut, inside, stored_id, stored_view
 from tests.test_stages import recipe_from
 from tests.tiny_run import distill_recipe, save_tiny_teacher, write_photos
@@ -117,12 +116,12 @@ def test_photos_that_the_store_lacks_are_said_or_refused(recipe, tmp_path):
     records, store = read_sources(recipe.data), EmbeddingStore(expand(recipe.store))
     run, said = RunFolder(tmp_path / "run", recipe), []
     missing = np.arange(len(records)) == 2
-    report_missing(store, records, missing, run, Watch(note=said.append))
+    not_stored(store, records, missing, run, Watch(note=said.append))
     assert said == [
         f"1 of {len(records)} photos are not in {store.folder}, such as {records[2].image_id}, "
         "and are left out"
     ]
-    report_missing(store, records, np.zeros(len(records), bool), run, Watch(note=said.append))
+    not_stored(store, records, np.zeros(len(records), bool), run, Watch(note=said.append))
     assert len(said) == 1
     with pytest.raises(InputError, match=f"holds none of the recipe's {len(records)} photos"):
-        report_missing(store, records, np.ones(len(records), bool), run, Watch())
+        not_stored(store, records, np.ones(len(records), bool), run, Watch())
