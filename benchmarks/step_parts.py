@@ -30,7 +30,7 @@ from prefixcap.packed_attention import Attention, Layout
 from prefixcap.packed_rows import pack
 from prefixcap.products import FEW, linear
 from prefixcap.row_steps import rows_of
-from prefixcap.tanh_gelu import tanh_gelu
+from prefixcap.tanh_gelu import tanh_gelu_
 from prefixcap.tokenizer import IGNORED
 
 Part = tuple[str, str, Callable[[], object], Callable[[], object]]  # name, instead of, that, ours
@@ -92,14 +92,16 @@ def gelu(width: int) -> Part:
     pull = torch.randn_like(x)
 
     def both(function: Callable[[Tensor], Tensor]) -> object:
-        return torch.autograd.grad(function(x), x, pull)
+        return torch.autograd.grad(
+            function(x.clone()), x, pull
+        )  # ours writes over what it is given
 
     name = f"GELU and its derivative, {PLACES} x {width}"
     return (
         name,
         "F.gelu",
         lambda: both(lambda v: F.gelu(v, approximate="tanh")),
-        lambda: both(tanh_gelu),
+        lambda: both(tanh_gelu_),
     )
 
 

@@ -192,9 +192,9 @@ def our_steps(
 
     def ours(precision: torch.dtype, shared: bool) -> None:
         kind = batch.ids.device.type
-        with torch.autocast(kind, torch.bfloat16, enabled=precision == torch.bfloat16):
-            loss, count = model.loss(batch, shared=shared)
         with stepping_in_backward(optimizer):
+            with torch.autocast(kind, torch.bfloat16, enabled=precision == torch.bfloat16):
+                loss, count = model.loss(batch, shared=shared)
             (loss / count).backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

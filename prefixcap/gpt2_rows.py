@@ -18,7 +18,7 @@ from prefixcap.late_gradient import LateGradient, WordVectors
 from prefixcap.packed_attention import Attention, Layout
 from prefixcap.packed_rows import PackedRows
 from prefixcap.products import TrainingLinear
-from prefixcap.tanh_gelu import tanh_gelu
+from prefixcap.tanh_gelu import tanh_gelu_
 
 
 class GPT2Rows:
@@ -101,7 +101,7 @@ class _Block:
         self.up = TrainingLinear(block.mlp.c_fc)
         self.down = TrainingLinear(block.mlp.c_proj)
         name = block.attn.config.activation_function
-        self.activation = tanh_gelu if name in TANH_GELU else block.mlp.act
+        self.activation = tanh_gelu_ if name in TANH_GELU else block.mlp.act
 
     def __call__(
         self, hidden: Tensor, layout: Layout, dtype: torch.dtype, kept: Tensor | None = None

@@ -62,6 +62,9 @@ def stepping_in_backward(optimizer: torch.optim.Optimizer) -> Iterator[None]:
     `optimizer.step()`. Weights whose gradient alone is large are stepped by their rows, where a
     backward pass forms it part by part (`row_steps`). Only where a step is of one backward pass in
     one process, and nothing asks for all gradients together.
+
+    The optimizer's moments are made on entry: between a first step's activations they would leave
+    holes in memory that later ones do not fit into.
     """
     waiting = 0
     by_rows: set[nn.Parameter] = set()  # stepped by their rows since the last whole step
@@ -85,6 +88,8 @@ def stepping_in_backward(optimizer: torch.optim.Optimizer) -> Iterator[None]:
         by_rows.clear()
 
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    for weight in weights:
+        _state_of(weight, optimizer)
     hooks = [w.register_post_accumulate_grad_hook(step_once_enough_wait) for w in weights]
     hooks.append(optimizer.register_step_post_hook(none_waits))
     for group in optimizer.param_groups:
@@ -122,7 +127,7 @@ class _AdamRows:
         """
         if self._weight in self._stepped or self._weight.grad is not None:
             raise RuntimeError(TWICE)
-        state, group = self._state(), self._group
+        state, group = _state_of(self._weight, self._optimizer), self._group
         adamw(
             [self._weight[rows]],
             [gradient],
@@ -143,19 +148,18 @@ class _AdamRows:
     def done(self) -> None:
         """Count the step, and the weight's version as other changes in place do."""
         self._stepped.add(self._weight)
-        self._state()["step"] += 1
+        _state_of(self._weight, self._optimizer)["step"] += 1
         torch.autograd.graph.increment_version(self._weight)
 
-    def _state(self) -> dict[str, Tensor]:
-        """The optimizer's state of this weight, begun as AdamW begins it."""
-        state = self._optimizer.state[self._weight]
-        if not state:
-            state["step"] = torch.zeros((), dtype=torch.float32, device=self._weight.device)
-            for name in ("exp_avg", "exp_avg_sq"):
-                state[name] = torch.zeros_like(
-                    self._weight, memory_format=torch.preserve_format
-                ).detach()
-        return state
+
+def _state_of(weight: nn.Parameter, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimizer's state of a weight, begun as AdamW begins it."""
+    state = optimizer.state[weight]
+    if not state:
+        state["step"] = torch.zeros((), dtype=torch.float32, device=weight.device)
+        for name in ("exp_avg", "exp_avg_sq"):
+            state[name] = torch.zeros_like(weight, memory_format=torch.preserve_format).detach()
+    return state
 
 
 def rate_factor(step: int, steps: int, config: TrainConfig) -> float:

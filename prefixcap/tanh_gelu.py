@@ -19,11 +19,12 @@ CUBIC = 0.044715
 TWICE_C = 2 * math.sqrt(2 / math.pi)
 
 
-def tanh_gelu(x: Tensor) -> Tensor:
-    """GELU of `x` (n, W) float, in its type; computed in float32 at least."""
+def tanh_gelu_(x: Tensor) -> Tensor:
+    """GELU of `x` (n, W) float, written over it; computed in float32 at least."""
     if torch.is_grad_enabled() and x.requires_grad:
         return _TanhGelu.apply(x)
-    return _value_and_slope(x, slope_wanted=False)[0]
+    _write_over(x, None)
+    return x
 
 
 class _TanhGelu(torch.autograd.Function):
@@ -31,9 +32,11 @@ class _TanhGelu(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        value, slope = _value_and_slope(x, slope_wanted=True)
+        slope = torch.empty_like(x)
+        _write_over(x, slope)
+        ctx.mark_dirty(x)
         ctx.save_for_backward(slope)
-        return value
+        return x
 
     @staticmethod
     @once_differentiable
@@ -41,15 +44,14 @@ class _TanhGelu(torch.autograd.Function):
         return gradient * ctx.saved_tensors[0]
 
 
-def _value_and_slope(x: Tensor, slope_wanted: bool) -> tuple[Tensor, Tensor | None]:
-    """GELU of `x` (n, W), and its derivative there where that is wanted."""
-    value, slope = torch.empty_like(x), torch.empty_like(x) if slope_wanted else None
+def _write_over(x: Tensor, slope: Tensor | None) -> None:
+    """Write GELU over `x` (n, W), and its derivative there to `slope` (n, W), if it is given."""
     step = max(1, AT_ONCE // max(1, x.shape[1]))
     exact = torch.promote_types(x.dtype, torch.float32)
     scratch = [x.new_empty(min(step, len(x)), x.shape[1], dtype=exact) for _ in range(3)]
     linear = scratch[0].new_full((1, 1), TWICE_C)
     slopes = repeat(None) if slope is None else slope.split(step)
-    for given, found, rate in zip(x.split(step), value.split(step), slopes, strict=False):
+    for given, rate in zip(x.split(step), slopes, strict=False):
         if len(given) < len(scratch[0]):  # the last part
             scratch = [table[: len(given)] for table in scratch]
         part, inner, gate = scratch
@@ -58,8 +60,7 @@ def _value_and_slope(x: Tensor, slope_wanted: bool) -> tuple[Tensor, Tensor | No
         torch.mul(part, inner, out=gate).sigmoid_()
         if rate is not None:
             torch.addcmul(linear, part, part, value=3 * TWICE_C * CUBIC, out=inner)  # u'
-        found.copy_(part.mul_(gate))
+        given.copy_(part.mul_(gate))
         if rate is not None:
             inner.mul_(part)  # x s u'
             rate.copy_(inner.addcmul_(inner, gate, value=-1).add_(gate))
-    return value, slope
