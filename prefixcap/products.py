@@ -23,8 +23,9 @@ from prefixcap.row_steps import row_steps_of, rows_of, step_or_join
 
 # Numbers in a large weight: no copy of it waits for the backward pass, and it is stepped by rows.
 LARGE = 1 << 22
-# Rows from which a weight's gradient is faster in float32: one in bfloat16 has to be written, read
-# and converted (benchmarks/step_parts.py has the times of both).
+# Rows up to which a weight's gradient is faster in float32: one in bfloat16 has to be written, read
+# and converted (benchmarks/step_parts.py has the times of both). So is a large weight's product
+# with as few, whose copy in bfloat16 would be the largest block of memory of the step.
 FEW = 32
 
 
@@ -105,7 +106,10 @@ def _both_ways(
 
 
 class FastLinear(nn.Linear):
-    """nn.Linear whose products, where a gradient is wanted on a CPU, are those of `linear`."""
+    """nn.Linear whose products, where a gradient is wanted on a CPU, are those of `linear`.
+
+    Of a large weight and few rows they are float32 under autocast too.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., out) from (..., in); under autocast in its type."""
@@ -114,8 +118,11 @@ class FastLinear(nn.Linear):
         autocast = torch.is_autocast_enabled("cpu")
         dtype = torch.get_autocast_dtype("cpu") if autocast else self.weight.dtype
         rows = x.reshape(-1, self.in_features)  # (n, in)
-        how = _How(dtype, transposed=False, keeps_copy=self.weight.numel() <= LARGE)
-        product = _Product.apply(rows, self.weight, self.bias, how)  # (n, out)
+        is_large = self.weight.numel() > LARGE
+        inner = self.weight.dtype if is_large and len(rows) <= FEW else dtype
+        how = _How(inner, transposed=False, keeps_copy=not is_large)
+        with torch.autocast("cpu", enabled=False):  # which would choose the type itself
+            product = _Product.apply(rows, self.weight, self.bias, how).to(dtype)  # (n, out)
         return product.view(*x.shape[:-1], self.out_features)
 
 

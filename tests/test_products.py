@@ -126,9 +126,11 @@ def test_products_with_a_bias_take_any_strides(dtype):
     assert linear(x.t()[:0], weight, bias).shape == (0, 50)
 
 
-@pytest.mark.parametrize("shape", [(48,), (7, 48), (2, 3, 48), (0, 48)], ids=str)
+@pytest.mark.parametrize("shape", [(48,), (7, 48), (2, 3, 48), (40, 48), (0, 48)], ids=str)
 @pytest.mark.parametrize("dtype", TOLERANCE)
-def test_a_fast_linear_is_a_linear_layer(shape, dtype):
+@pytest.mark.parametrize("large", [1, 1 << 22])
+def test_a_fast_linear_is_a_linear_layer(monkeypatch, shape, dtype, large):
+    monkeypatch.setattr(products, "LARGE", large)
     fast = FastLinear(48, 40)
     plain = nn.Linear(48, 40)
     plain.load_state_dict(fast.state_dict())
@@ -144,3 +146,13 @@ def test_a_fast_linear_is_a_linear_layer(shape, dtype):
         assert got.dtype is expected.dtype
         assert got.shape == expected.shape
         assert (got - expected).norm() <= TOLERANCE[dtype] * expected.norm()
+
+
+@pytest.mark.parametrize(("rows", "is_exact"), [(products.FEW, True), (products.FEW + 1, False)])
+def test_a_large_weight_is_not_rounded_for_few_rows(monkeypatch, rows, is_exact):
+    monkeypatch.setattr(products, "LARGE", 1)
+    torch.manual_seed(0)
+    layer, x = FastLinear(96, 64), torch.randn(rows, 96)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = layer(x)
+    assert torch.equal(found, F.linear(x, layer.weight, layer.bias).bfloat16()) == is_exact
