@@ -68,6 +68,20 @@ def test_steps_in_the_backward_pass_leave_the_same_weights_and_fewer_gradients(
     assert torch.equal(early.layer, once.layer)
 
 
+def test_moments_are_made_before_the_first_step_and_those_of_a_checkpoint_stay():
+    task = Tied()
+    optimizer = build_optimizer(task, TrainConfig())
+    own = {"step": torch.tensor(3.0)}
+    own |= {name: torch.ones_like(task.layer) for name in ("exp_avg", "exp_avg_sq")}
+    optimizer.state[task.layer] = own
+    with stepping_in_backward(optimizer):
+        assert optimizer.state[task.layer] is own
+        made = optimizer.state[task.words]
+    assert made.keys() == own.keys()
+    assert not any(value.any() for value in made.values())
+    assert made["exp_avg"].shape == made["exp_avg_sq"].shape == task.words.shape
+
+
 def test_after_the_block_a_backward_pass_steps_nothing(monkeypatch):
     monkeypatch.setattr("prefixcap.optim.PENDING", 1)
     task = Tied()
