@@ -44,6 +44,7 @@ from prefixcap.stages import (
     Watch,
     count_trained,
     load_photos,
+    log_skipped,
     not_stored,
     prepare,
     tell_long_warmup,
@@ -115,6 +116,8 @@ def caption_recipe(recipe: Recipe, run: RunFolder, watch: Watch) -> str:
     run.hold_data(data=_listed(trained_on), dev=_listed(r for part in dev for r in part))
     if isinstance(source, StoreSource):
         run.hold_rest(stored_embeddings=source.digest())
+    if isinstance(source, PixelSource):
+        log_skipped(source.photos, run)
     validation = _validation(recipe, run, dev, model, watch)
     ids = CaptionIds(tokenizer, recipe)
     if recipe.self_critical is None:

@@ -21,6 +21,11 @@ def bf16_is_fast(device: str | torch.device = "cpu") -> bool:
     return _is_fast(torch.device(device).type)
 
 
+def fast_precision(device: str | torch.device = "cpu") -> str:
+    """What `train.precision = "auto"` means on `device`: "bf16" where that is fast, else "fp32"."""
+    return "bf16" if bf16_is_fast(device) else "fp32"
+
+
 @cache
 def _is_fast(kind: str) -> bool:
     """The answer for a type of device."""

@@ -79,14 +79,19 @@ def noted_photos(path: Path) -> dict[str, list[str]]:
         noted = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
         noted = None
-    whole = isinstance(noted, dict) and all(isinstance(ids, list) for ids in noted.values())
-    if not whole:
+    groups = list(noted.values()) if isinstance(noted, dict) else [None]
+    if not all(isinstance(g, list) and all(isinstance(i, str) for i in g) for g in groups):
         raise InputError(
             f"{path}: is damaged, so that it cannot be told which photos this run goes without. If "
             "they are those that are missing now, delete this file; else begin another run with "
             "--set name=NEW"
         )
     return noted
+
+
+def ids_digest(ids: Iterable[str]) -> str:
+    """Hash of image ids, in order."""
+    return hashlib.blake2b(json.dumps(list(ids)).encode(), digest_size=16).hexdigest()
 
 
 def frozen_digest(module: nn.Module) -> str:

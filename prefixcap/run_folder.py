@@ -16,7 +16,7 @@ import prefixcap
 from prefixcap.atomic import write_json
 from prefixcap.board import Board
 from prefixcap.errors import InputError
-from prefixcap.precision import bf16_is_fast
+from prefixcap.precision import fast_precision
 from prefixcap.processes import Processes, usable_device
 from prefixcap.recipe import Recipe
 from prefixcap.run_data import data_change, data_sheet, held_data, noted_photos
@@ -55,6 +55,7 @@ class RunFolder:
         path: of the folder.
         processes: those that train in it; only the main one writes.
         board: TensorBoard's files, in the main process and where the recipe wants them.
+        has_begun: whether it goes on, and does not begin now.
         precision: "fp32" or "bf16", as the recipe says; where that is "auto", what the run was
             begun in, which is bf16 where that is fast.
         missing: why there is no board although the recipe wants one, else "".
@@ -73,9 +74,13 @@ class RunFolder:
         self.path, self.processes = path, processes
         self.finished = False
         written = path / RECIPE_FILE
-        before = _as_run(written) if written.exists() and _has_begun(path) else None
-        self._has_begun = before is not None
-        self.precision = _precision(recipe, before, processes)
+        # the main process decides: others may find its lock, or nothing on another machine
+        before, precision = None, ""
+        if processes.is_main:
+            before = _as_run(written) if written.exists() and _has_begun(path) else None
+            precision = _precision(recipe, before, processes.device)
+        before, self.precision = processes.gathered((before, precision))[0]
+        self.has_begun = before is not None
         present = recipe.model_dump(mode="json")
         present["train"]["precision"] = self.precision
         if before is not None:
@@ -172,33 +177,20 @@ class RunFolder:
     def left_out(self, why: str, missing: Iterable[str]) -> set[str]:
         """Ids of the photos that the run goes without, of those that are left out for one reason.
 
-        They are what is `missing` in any of its processes as it begins. They stay left out where
-        they have come back since, so that every batch is that of a run that was never stopped.
+        They are what is `missing` in any of its processes, and what was as it began: that stays
+        left out where it has come back since, so that every batch is that of a run that was never
+        stopped. Whether others got lost meanwhile, `hold_data` and `hold_rest` find.
 
         Raises:
-            InputError: some are missing that the run was begun with, or the file that says which
-                were not is damaged.
+            InputError: the file that says what it began without is damaged.
         """
-        seen = self.processes.gathered((set(missing), self._left_out_as_it_began(why)))
-        lacking, before = set().union(*(own for own, _ in seen)), seen[0][1]
-        if before is None:
-            if self.processes.is_main and not self._has_begun:
-                noted = noted_photos(self.path / LEFT_OUT_FILE)
-                write_json(self.path / LEFT_OUT_FILE, {**noted, why: sorted(lacking)})
-            return lacking
-        new = sorted(lacking - before)
-        if new:
-            raise InputError(
-                f"{self.path}: {len(new):,} photos that this run was begun with are {why} now, "
-                f"such as {new[0]}. Put them back to continue the run, or begin another with --set "
-                "name=NEW"
-            )
-        return before
-
-    def _left_out_as_it_began(self, why: str) -> set[str] | None:
-        """What was left out as the run began; None where it begins, or an earlier release did."""
-        noted = noted_photos(self.path / LEFT_OUT_FILE).get(why) if self._has_begun else None
-        return None if noted is None else set(noted)
+        file = self.path / LEFT_OUT_FILE
+        noted = noted_photos(file) if self.processes.is_main else {}
+        seen = self.processes.gathered((set(missing), noted.get(why, ()) if self.has_begun else ()))
+        lacking = set().union(*(own for own, _ in seen))
+        if self.processes.is_main and not self.has_begun:
+            write_json(file, {**noted, why: sorted(lacking)})
+        return lacking.union(seen[0][1])
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -282,14 +274,12 @@ def _is_recipe(path: Path) -> bool:
     return isinstance(found, dict) and {"name", "stage", "data", "train"} <= found.keys()
 
 
-def _precision(recipe: Recipe, before: dict[str, Any] | None, processes: Processes) -> str:
-    """The precision of a run, the same in all its processes, by its recipe and as it was begun."""
+def _precision(recipe: Recipe, before: dict[str, Any] | None, device: torch.device) -> str:
+    """The precision of a run on `device`, by its recipe and as it was begun."""
     asked = recipe.train.precision
     if asked == "auto" and before is not None:
         asked = before["train"]["precision"]
-    if asked == "auto" and processes.is_main:
-        asked = "bf16" if bf16_is_fast(processes.device) else "fp32"
-    return processes.gathered(asked)[0]
+    return fast_precision(device) if asked == "auto" else asked
 
 
 def environment() -> dict[str, str]:

@@ -26,7 +26,8 @@ from prefixcap.precision import bf16_is_fast
 from prefixcap.processes import CPU
 from prefixcap.recipe import Recipe, TrainConfig, expand
 from prefixcap.recipe_encoder import encoder_of_store, found_by_name, start_from
-from prefixcap.run_folder import LOG_FILE, RunFolder
+from prefixcap.run_data import ids_digest
+from prefixcap.run_folder import RunFolder
 from prefixcap.store_build import StoreBuild, build_together
 from prefixcap.tensor_files import save_tensors
 from prefixcap.train import Progress, ending, fit, step_count
@@ -164,6 +165,7 @@ def distill_recipe(recipe: Recipe, run: RunFolder, watch: Watch) -> str:
     photos = load_photos(records, recipe, run, watch)
     stored = store.rows_of([record.image_id for record in records]) >= 0
     photos.leave_out(not_stored(store, records, photos.readable & ~stored, run, watch))
+    _hold_photos(photos, records, run)
     source = PixelSource(photos, recipe.views, student.config.preprocess)
     batches = DistillBatches(
         records,
@@ -193,11 +195,21 @@ def _distill_stages(
     teacher.network.to(memory_format=torch.channels_last)
     check_preprocess(student, teacher)
     photos = load_photos(records, recipe, run, watch)
+    _hold_photos(photos, records, run)
     source = PixelSource(photos, recipe.views, student.config.preprocess)
     batches = PhotoBatches(source, recipe.train, run.processes)
     looks = batches.some(VARIANCE_PHOTOS)
     task = HintDistiller(student, teacher, looks, recipe.distill.hints)
     return _distil(task, batches, records, recipe, run, watch)
+
+
+def _hold_photos(photos: PhotoArray, records: Sequence[CaptionRecord], run: RunFolder) -> None:
+    """Hold the run to the photos that it learns from, and log the unreadable ones."""
+    used = (
+        record.image_id for record, there in zip(records, photos.readable, strict=True) if there
+    )
+    run.hold_rest(readable_photos=ids_digest(used))
+    log_skipped(photos, run)
 
 
 def _distil(
@@ -265,24 +277,28 @@ def tell_long_warmup(source: BatchSource, config: TrainConfig, watch: Watch) -> 
 def load_photos(
     records: Sequence[CaptionRecord], recipe: Recipe, run: RunFolder, watch: Watch
 ) -> PhotoArray:
-    """The records' photos in memory; the unreadable ones are noted, and named in the run's log.
+    """The records' photos in memory, less those that the run goes without; the unreadable are said.
 
     Raises:
         InputError: none can be read.
     """
     report = (lambda done: watch.photos(done, len(records), "")) if watch.photos else None
     photos = PhotoArray([r.path for r in records], recipe.views.stored_px, report)
-    for skipped in photos.skipped:
-        run.log(skipped=skipped.key, reason=skipped.reason)
     if photos.skipped:
         first = photos.skipped[0]
         found = f"{len(photos.skipped)} of {len(records)} photos cannot be read, such as"
         if len(photos.skipped) == len(records):
             raise InputError(f"{found} {first.reason}. Check the data: prefixcap data check")
         if watch.note:
-            watch.note(f"{found} {first.reason}; {run.path / LOG_FILE} names them all")
+            watch.note(f"{found} {first.reason}")
     photos.leave_out(_left_out("unreadable", records, ~photos.readable, run, watch))
     return photos
+
+
+def log_skipped(photos: PhotoArray, run: RunFolder) -> None:
+    """Name the unreadable photos in the run's log; it is clear that it goes on without them."""
+    for skipped in photos.skipped:
+        run.log(skipped=skipped.key, reason=skipped.reason)
 
 
 def not_stored(
@@ -297,7 +313,7 @@ def not_stored(
     `missing` (M,) bool are those that are not stored now.
 
     Raises:
-        InputError: none is stored, or some are not that the run was begun with.
+        InputError: none is stored.
     """
     count = int(missing.sum())
     if count == len(records):
@@ -325,7 +341,7 @@ def _left_out(
     ids = run.left_out(why, [records[row].image_id for row in np.flatnonzero(missing)])
     left_out = np.array([record.image_id in ids for record in records], bool)
     back = np.flatnonzero(left_out & ~missing)
-    if len(back) and watch.note:
+    if len(back) and run.has_begun and watch.note:
         watch.note(
             f"{len(back):,} photos, such as {records[back[0]].image_id}, were {why} when this run "
             "began and stay left out of it; a new run has them"

@@ -209,6 +209,23 @@ def run(world, name, *settings, extra=""):
     return world / "runs" / name
 
 
+def test_a_run_holds_on_to_the_photos_that_it_learns_from(tmp_path):
+    photos = sorted((write_photos(tmp_path / "data") / "images").iterdir())
+    save_file(torchvision_weights(), tmp_path / "mobilenet_v2.safetensors")
+    whole = [photo.read_bytes() for photo in photos[:2]]
+    photos[0].write_bytes(b"no photo")
+    encoder = run(tmp_path, "held", "train.epochs=0.5") / "encoder.safetensors"
+    learned = encoder.read_bytes()
+    photos[0].write_bytes(whole[0])
+    run(tmp_path, "held", "train.epochs=0.5")
+    assert encoder.read_bytes() == learned
+    photos[1].write_bytes(b"no photo")
+    with pytest.raises(InputError, match="begun with other readable photos"):
+        run(tmp_path, "held", "train.epochs=0.5")
+    photos[1].write_bytes(whole[1])
+    run(tmp_path, "held", "train.epochs=0.5")
+
+
 def test_every_stage_learns_and_then_all_as_one(world):
     forced = run(world, "forced")
     chained = run(

@@ -10,6 +10,7 @@ from prefixcap.caption_stage import caption_recipe as train
 from prefixcap.errors import InputError
 from prefixcap.processes import Processes
 from prefixcap.recipe import Recipe, load_recipe
+from prefixcap.report.log import read_log
 from prefixcap.run_folder import RunFolder
 from prefixcap.stages import Watch
 from tests.tiny_run import caption_recipe, write_photos
@@ -67,10 +68,19 @@ def test_a_photo_that_a_run_was_begun_with_must_not_get_lost(photos, recipe, tmp
     other = photos / "images" / OTHER
     whole = other.read_bytes()
     other.write_bytes(b"no photo")
-    expected = rf"run: 1 photos that this run was begun with are unreadable now, such as .*{OTHER}"
-    with pytest.raises(InputError, match=expected):
+    with pytest.raises(InputError, match=r"data: was 15 photos .*, is 14 "):
         run_again(tmp_path / "run", recipe)
     other.write_bytes(whole)
+    run_again(tmp_path / "run", recipe)
+    assert read_log(tmp_path / "run/log.jsonl").left_out == 1  # the other is not counted
+
+
+def test_a_photo_that_never_was_there_may_be_named_by_new_data(photos, recipe, tmp_path):
+    run_again(tmp_path / "run", recipe)
+    names = photos / "Flickr_8k.trainImages.txt"
+    names.write_text(names.read_text() + "0099_red.jpg\n")
+    tokens = photos / "Flickr8k.token.txt"
+    tokens.write_text(tokens.read_text() + "0099_red.jpg#0\tA red photo .\n")
     run_again(tmp_path / "run", recipe)
 
 
@@ -91,7 +101,7 @@ def test_what_was_left_out_is_forgotten_with_a_run_that_took_no_step(photos, rec
 def test_runs_of_releases_that_did_not_note_it_go_on_as_they_are(photos, recipe, tmp_path):
     run_again(tmp_path / "run", recipe)
     noted = tmp_path / "run/left_out.json"
-    noted.write_text("[")
+    noted.write_text('{"unreadable": [1]}')
     with pytest.raises(InputError, match=r"left_out\.json: is damaged"):
         run_again(tmp_path / "run", recipe)
     noted.unlink()
@@ -105,7 +115,7 @@ def test_runs_of_releases_that_did_not_note_it_go_on_as_they_are(photos, recipe,
 def test_what_one_process_cannot_read_all_go_without(recipe, tmp_path):
     class Main(Processes):
         def gathered(self, value):
-            return [value, ({"b"}, None) if isinstance(value, tuple) else value]
+            return [value, ({"b"}, ())]
 
     run = RunFolder(tmp_path / "run", recipe, Main(count=2))
     assert run.left_out("unreadable", ["a"]) == {"a", "b"}

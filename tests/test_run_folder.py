@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from prefixcap import run_folder as run_folder_module
+from prefixcap import precision
 from prefixcap.errors import InputError
 from prefixcap.processes import Processes
 from prefixcap.recipe import load_recipe
@@ -40,7 +40,7 @@ def test_a_changed_recipe_is_refused_and_harmless_changes_are_not(tmp_path):
 def bf16(monkeypatch):
     """A switch that says whether bf16 is fast here."""
     answer = {"fast": True}
-    monkeypatch.setattr(run_folder_module, "bf16_is_fast", lambda device: answer["fast"])
+    monkeypatch.setattr(precision, "bf16_is_fast", lambda device: answer["fast"])
     return answer
 
 
@@ -67,7 +67,7 @@ def test_all_processes_train_in_the_precision_of_the_main_one(tmp_path, bf16):
 
     class Second(Processes):
         def gathered(self, value):
-            return ["fp32", value]
+            return [(None, "fp32"), value]
 
     assert RunFolder(tmp_path / "run", recipe, Second(index=1, count=2)).precision == "fp32"
 

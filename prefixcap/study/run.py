@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -72,6 +72,38 @@ class Outcome:
     reason: str = ""
 
 
+def in_one_precision(jobs: Mapping[str, Job]) -> dict[str, Job]:
+    """The same jobs, where recipes leave the precision to the machine all in the same one.
+
+    That of a run that is there already, else what is fast here: runs that are compared should not
+    differ in it, though each would measure by itself.
+    """
+    free = {name: job for name, job in jobs.items() if job.recipe.train.precision == "auto"}
+    if not free:
+        return dict(jobs)
+    from prefixcap.precision import fast_precision
+    from prefixcap.processes import usable_device
+
+    found = [_begun_precision(job) for job in free.values() if _begun_precision(job)]
+    device = next(iter(free.values())).recipe.train.device
+    precision = found[0] if found else fast_precision(usable_device(device or None))
+    return dict(jobs) | {name: _with_precision(job, precision) for name, job in free.items()}
+
+
+def _begun_precision(job: Job) -> str:
+    """The precision that the job's run was begun in; "" where it was not."""
+    written = job.folder / "recipe.json"
+    settings = read_json(written) if written.is_file() else {}
+    train = settings.get("train") if isinstance(settings, dict) else None
+    return train.get("precision", "") if isinstance(train, dict) else ""
+
+
+def _with_precision(job: Job, precision: str) -> Job:
+    """The job in this precision."""
+    train = job.recipe.train.model_copy(update={"precision": precision})
+    return replace(job, recipe=job.recipe.model_copy(update={"train": train}))
+
+
 def is_done(job: Job) -> bool:
     """Whether the run's folder holds this recipe's trained model with the scores asked for.
 
@@ -80,10 +112,7 @@ def is_done(job: Job) -> bool:
     written = job.folder / "recipe.json"
     if not written.is_file() or not (job.folder / "model" / "config.json").is_file():
         return False
-    found, asked = read_json(written), job.recipe.model_dump(mode="json")
-    if asked["train"]["precision"] == "auto" and "train" in found:  # the run says what it was
-        asked["train"]["precision"] = found["train"].get("precision")
-    if found != asked:
+    if read_json(written) != job.recipe.model_dump(mode="json"):
         return False
     return all(_has_scores(job.folder, scored) for scored in job.splits)
 

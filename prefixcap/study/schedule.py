@@ -13,7 +13,7 @@ from prefixcap.recipe import Recipe, expand
 from prefixcap.report.tables import comma_separated, markdown
 from prefixcap.study.plan import PlannedRun, Study, planned_runs
 from prefixcap.study.results import FILE, study_results
-from prefixcap.study.run import Job, Outcome, RunningJob, ScoredSplit, is_done
+from prefixcap.study.run import Job, Outcome, RunningJob, ScoredSplit, in_one_precision, is_done
 from prefixcap.study.tables import study_tables
 
 LOOKS_S = 0.2  # between looks at the processes
@@ -52,6 +52,7 @@ def run_study(study: Study, file: Path, folder: Path, controls: Controls) -> dic
         Stopping: it was asked to stop; what is there so far is written.
     """
     jobs = {run.name: _job(run, run.load(file), study, folder) for run in planned_runs(study)}
+    jobs = in_one_precision(jobs)
     folder.mkdir(parents=True, exist_ok=True)
     failures: dict[str, str] = {}
     waiting = {name: job for name, job in jobs.items() if not is_done(job)}

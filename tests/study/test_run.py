@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from prefixcap import precision
 from prefixcap.caption_stage import caption_recipe as train
 from prefixcap.errors import InputError
 from prefixcap.metrics import meteor
@@ -16,7 +17,14 @@ from prefixcap.metrics.java import JavaError
 from prefixcap.recipe import Recipe, load_recipe
 from prefixcap.run_folder import RunFolder
 from prefixcap.stages import Watch
-from prefixcap.study.run import Job, RunningJob, ScoredSplit, is_done, write_scores
+from prefixcap.study.run import (
+    Job,
+    RunningJob,
+    ScoredSplit,
+    in_one_precision,
+    is_done,
+    write_scores,
+)
 from tests.tiny_run import caption_recipe, write_photos
 
 SPLIT = ScoredSplit("dev", 0, None, ("cider",), "ptb")
@@ -43,15 +51,25 @@ def test_a_run_is_done_with_this_recipe_s_model_and_these_scores(tmp_path):
     assert not is_done(job)
 
 
-def test_a_run_is_done_in_whatever_precision_its_recipe_leaves_to_it(tmp_path):
-    recipe = tiny(tmp_path)
-    (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "config.json").write_text("{}")
-    (tmp_path / "recipe.json").write_text(recipe.model_dump_json())  # fp32
-    for precision, done in (("auto", True), ("bf16", False)):
-        train = recipe.train.model_copy(update={"precision": precision})
-        job = Job("run", recipe.model_copy(update={"train": train}), tmp_path)
-        assert is_done(job) is done
+@pytest.mark.parametrize(
+    ("begun", "fast", "expected"),
+    [("fp32", True, "fp32"), ("bf16", False, "bf16"), ("", True, "bf16"), ("", False, "fp32")],
+)
+def test_runs_of_a_study_have_one_precision(tmp_path, monkeypatch, begun, fast, expected):
+    monkeypatch.setattr(precision, "bf16_is_fast", lambda device: fast)
+    recipe = tiny(tmp_path)  # in fp32
+    free = recipe.train.model_copy(update={"precision": "auto"})
+    jobs = {
+        name: Job("run", recipe.model_copy(update={"train": free}), tmp_path / name)
+        for name in ("first", "second")
+    }
+    jobs["asked"] = Job("run", recipe, tmp_path / "asked")
+    for name, text in (("first", "[]"), ("second", json.dumps({"train": {"precision": begun}}))):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "recipe.json").write_text(text)
+    found = in_one_precision(jobs)
+    assert [job.recipe.train.precision for job in found.values()] == [expected] * 2 + ["fp32"]
+    assert [job.folder for job in found.values()] == [job.folder for job in jobs.values()]
 
 
 def test_a_changed_recipe_is_not_done(tmp_path):
