@@ -84,9 +84,11 @@ def test_photos_that_cannot_be_read_are_said_and_named(world, tmp_path, missing)
     if missing == len(records):
         with pytest.raises(InputError, match=expected):
             load_photos(records, recipe, run, Watch(note=notes.append))
-    else:
-        load_photos(records, recipe, run, Watch(note=notes.append))
-        assert re.match(expected, *notes)
+        return
+    photos = load_photos(records, recipe, run, Watch(note=notes.append))
+    assert re.match(expected, *notes)
+    assert not (run.path / "log.jsonl").exists()  # it may be refused yet
+    log_skipped(photos, run)
     assert [line["skipped"] for line in log_of(run.path)] == [str(tmp_path / "gone.jpg")] * missing
 
 
