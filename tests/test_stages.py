@@ -16,7 +16,7 @@ from prefixcap.captioner import Captioner
 from prefixcap.errors import InputError
 from prefixcap.recipe import load_recipe
 from prefixcap.run_folder import RunFolder
-from prefixcap.stages import Watch, embed_recipe, load_photos
+from prefixcap.stages import Watch, embed_recipe, load_photos, log_skipped
 from prefixcap.stages import distill_recipe as run_distill
 from tests.tiny_run import caption_recipe, distill_recipe, save_tiny_teacher, write_photos
 
