@@ -89,11 +89,6 @@ def noted_photos(path: Path) -> dict[str, list[str]]:
     return noted
 
 
-def ids_digest(ids: Iterable[str]) -> str:
-    """Hash of image ids, in order."""
-    return hashlib.blake2b(json.dumps(list(ids)).encode(), digest_size=16).hexdigest()
-
-
 def frozen_digest(module: nn.Module) -> str:
     """Hash of the weights of a module that are not trained."""
     digest = hashlib.blake2b(digest_size=16)

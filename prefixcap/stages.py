@@ -26,7 +26,7 @@ from prefixcap.precision import bf16_is_fast
 from prefixcap.processes import CPU
 from prefixcap.recipe import Recipe, TrainConfig, expand
 from prefixcap.recipe_encoder import encoder_of_store, found_by_name, start_from
-from prefixcap.run_data import ids_digest
+from prefixcap.run_data import data_sheet
 from prefixcap.run_folder import RunFolder
 from prefixcap.store_build import StoreBuild, build_together
 from prefixcap.tensor_files import save_tensors
@@ -205,10 +205,8 @@ def _distill_stages(
 
 def _hold_photos(photos: PhotoArray, records: Sequence[CaptionRecord], run: RunFolder) -> None:
     """Hold the run to the photos that it learns from, and log the unreadable ones."""
-    used = (
-        record.image_id for record, there in zip(records, photos.readable, strict=True) if there
-    )
-    run.hold_rest(readable_photos=ids_digest(used))
+    used = [(records[row].image_id, ()) for row in np.flatnonzero(photos.readable)]
+    run.hold_rest(readable_photos=data_sheet(used)["photos_hash"])
     log_skipped(photos, run)
 
 

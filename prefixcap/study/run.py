@@ -84,7 +84,7 @@ def in_one_precision(jobs: Mapping[str, Job]) -> dict[str, Job]:
     from prefixcap.precision import fast_precision
     from prefixcap.processes import usable_device
 
-    found = [_begun_precision(job) for job in free.values() if _begun_precision(job)]
+    found = list(filter(None, map(_begun_precision, free.values())))
     device = next(iter(free.values())).recipe.train.device
     precision = found[0] if found else fast_precision(usable_device(device or None))
     return dict(jobs) | {name: _with_precision(job, precision) for name, job in free.items()}
